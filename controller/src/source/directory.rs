@@ -1,0 +1,206 @@
+//! A directory of manifests as a set of objects: the pure half, which turns files into events.
+//!
+//! A file that cannot be read keeps the objects that it last had: half a save is no deletion.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::object::{Event, Object, ObjectId, Problem};
+use super::yaml;
+
+/// The text of each manifest file of a directory, or why it could not be read.
+pub type Files = BTreeMap<Arc<Path>, Result<Arc<str>, String>>;
+
+/// What the directory's files last said.
+#[derive(Default)]
+pub struct Directory {
+    files: BTreeMap<Arc<Path>, File>,
+    current: BTreeMap<ObjectId, Object>,
+}
+
+struct File {
+    text: Arc<str>,
+    objects: Vec<Object>,
+    problem: Option<Problem>,
+}
+
+/// What changed, and what is wrong with the files as they are now.
+#[derive(Debug, Default)]
+pub struct Changes {
+    /// In the order of names; never a `Reset` unless it is the first.
+    pub events: Vec<Event>,
+    /// All that is wrong now, old and new.
+    pub problems: Vec<Problem>,
+}
+
+impl Directory {
+    /// Takes the files as they are now.
+    pub fn update(&mut self, files: Files) -> Changes {
+        self.files.retain(|path, _| files.contains_key(path));
+        for (path, text) in files {
+            self.read(path, text);
+        }
+        let mut problems: Vec<_> = self.files.values().filter_map(|file| file.problem.clone()).collect();
+        let wanted = self.merge(&mut problems);
+        let events = differences(&self.current, &wanted);
+        self.current = wanted;
+        Changes { events, problems }
+    }
+
+    /// Every object there is.
+    pub fn objects(&self) -> impl Iterator<Item = &Object> {
+        self.current.values()
+    }
+
+    fn read(&mut self, path: Arc<Path>, text: Result<Arc<str>, String>) {
+        let old = self.files.remove(&path);
+        let file = match (text, old) {
+            (Ok(text), Some(old)) if text == old.text => old,
+            (Ok(text), old) => File::read(&path, text, old),
+            (Err(reason), old) => {
+                let problem =
+                    Problem { path: path.clone(), line: 0, reason: format!("{reason}; {}", kept(&old)) };
+                let (text, objects) = old.map_or_else(Default::default, |old| (old.text, old.objects));
+                File { text, objects, problem: Some(problem) }
+            }
+        };
+        self.files.insert(path, file);
+    }
+
+    /// One object a name: the first file's, by path.
+    fn merge(&self, problems: &mut Vec<Problem>) -> BTreeMap<ObjectId, Object> {
+        let mut all: BTreeMap<ObjectId, Object> = BTreeMap::new();
+        for object in self.files.values().flat_map(|file| &file.objects) {
+            match all.entry(object.id.clone()) {
+                Entry::Vacant(place) => {
+                    place.insert(object.clone());
+                }
+                Entry::Occupied(first) => problems.push(twice(object, first.get())),
+            }
+        }
+        all
+    }
+}
+
+impl File {
+    fn read(path: &Arc<Path>, text: Arc<str>, old: Option<Self>) -> Self {
+        let parsed = yaml::parse(&text)
+            .map_err(|e| Problem { path: path.clone(), line: e.line, reason: e.reason })
+            .and_then(|documents| {
+                let objects = documents.into_iter().map(|document| Object::of_document(path, document));
+                Ok(objects.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+            });
+        match parsed {
+            Ok(objects) => Self { text, objects, problem: None },
+            Err(mut problem) => {
+                problem.reason = format!("{}; {}", problem.reason, kept(&old));
+                Self { text, objects: old.map(|old| old.objects).unwrap_or_default(), problem: Some(problem) }
+            }
+        }
+    }
+}
+
+fn kept(old: &Option<File>) -> &'static str {
+    match old {
+        Some(old) if !old.objects.is_empty() => "what the file said before stays in force",
+        _ => "nothing of the file is in force",
+    }
+}
+
+fn twice(object: &Object, first: &Object) -> Problem {
+    let (path, line) = object.place.locate("metadata.name").unwrap_or((Path::new("").into(), 0));
+    let at =
+        first.place.locate("metadata.name").map(|(p, l)| format!("{}:{l}", p.display())).unwrap_or_default();
+    Problem { path, line, reason: format!("{} is written twice; the one at {at} is in force", object.id) }
+}
+
+fn differences(old: &BTreeMap<ObjectId, Object>, new: &BTreeMap<ObjectId, Object>) -> Vec<Event> {
+    let gone = old.keys().filter(|id| !new.contains_key(*id)).map(|id| Event::Delete(id.clone()));
+    let changed = new.iter().filter(|(id, object)| old.get(*id).is_none_or(|o| o.value != object.value));
+    gone.chain(changed.map(|(_, object)| Event::Apply(object.clone()))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files(list: &[(&str, &str)]) -> Files {
+        list.iter().map(|(path, text)| (Path::new(path).into(), Ok((*text).into()))).collect()
+    }
+
+    fn service(name: &str, port: u16) -> String {
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata:\n  name: {name}\nspec:\n  ports: [{{port: {port}}}]\n"
+        )
+    }
+
+    fn shown(events: &[Event]) -> Vec<String> {
+        let one = |event: &Event| match event {
+            Event::Apply(object) => format!("+{}", object.id),
+            Event::Delete(id) => format!("-{id}"),
+            Event::Reset(_) => "reset".to_owned(),
+        };
+        events.iter().map(one).collect()
+    }
+
+    #[test]
+    fn a_save_is_an_event_for_what_changed_only() {
+        let mut directory = Directory::default();
+        let both = format!("{}---\n{}", service("a", 1), service("b", 1));
+        assert_eq!(shown(&directory.update(files(&[("x.yaml", &both)])).events).len(), 2);
+        let both = format!("{}---\n{}", service("a", 1), service("b", 2));
+        assert_eq!(shown(&directory.update(files(&[("x.yaml", &both)])).events), ["+Service default/b"]);
+        assert_eq!(
+            shown(&directory.update(files(&[("x.yaml", &service("a", 1))])).events),
+            ["-Service default/b"]
+        );
+        assert!(directory.update(files(&[("x.yaml", &service("a", 1))])).events.is_empty());
+    }
+
+    #[test]
+    fn a_half_written_file_keeps_its_objects() {
+        let mut directory = Directory::default();
+        directory.update(files(&[("x.yaml", &service("a", 1))]));
+        let broken = "apiVersion: v1\nkind: Service\nmetadata: {name: a, name: b}\n";
+        let changes = directory.update(files(&[("x.yaml", broken)]));
+        assert!(changes.events.is_empty());
+        assert_eq!(changes.problems[0].line, 3);
+        assert!(changes.problems[0].reason.contains("stays in force"), "{}", changes.problems[0]);
+        let changes = directory.update(files(&[("x.yaml", &service("a", 2))]));
+        assert_eq!((changes.events.len(), changes.problems.len()), (1, 0));
+    }
+
+    #[test]
+    fn an_object_written_twice_is_named() {
+        let mut directory = Directory::default();
+        let changes = directory.update(files(&[("a.yaml", &service("a", 1)), ("b.yaml", &service("a", 2))]));
+        assert_eq!(changes.events.len(), 1);
+        assert_eq!(
+            changes.problems[0].to_string(),
+            "b.yaml:4: Service default/a is written twice; the one at a.yaml:4 is in force"
+        );
+    }
+
+    #[test]
+    fn lists_are_taken_apart() {
+        let text = "apiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: Namespace\n  metadata:\n    name: team\n";
+        let mut directory = Directory::default();
+        let changes = directory.update(files(&[("l.yaml", text)]));
+        assert_eq!(shown(&changes.events), ["+Namespace team"]);
+        let Event::Apply(object) = &changes.events[0] else { panic!("an apply") };
+        assert_eq!(object.place.locate("metadata.name").unwrap().1, 7);
+    }
+
+    #[test]
+    fn what_is_no_object_is_named_with_its_line() {
+        let mut directory = Directory::default();
+        let changes = directory.update(files(&[("l.yaml", "a: 1\n---\nkind: X\n")]));
+        assert!(
+            changes.problems[0].to_string().starts_with("l.yaml:1: apiVersion: missing"),
+            "{:?}",
+            changes.problems
+        );
+    }
+}

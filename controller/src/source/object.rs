@@ -1,0 +1,158 @@
+//! An object as it was found, and where.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::yaml::Document;
+
+/// What tells an object from every other.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ObjectId {
+    /// The API group without its version; empty for the core group.
+    pub group: Arc<str>,
+    /// The kind.
+    pub kind: Arc<str>,
+    /// The namespace; empty for kinds that have none.
+    pub namespace: Arc<str>,
+    /// The name.
+    pub name: Arc<str>,
+}
+
+/// An object, not yet understood.
+#[derive(Clone, Debug)]
+pub struct Object {
+    /// Which it is.
+    pub id: ObjectId,
+    /// The whole of it.
+    pub value: Arc<Value>,
+    /// Where it was found.
+    pub place: Place,
+}
+
+/// Where an object was found.
+#[derive(Clone, Debug)]
+pub enum Place {
+    /// In a file.
+    File {
+        /// The file.
+        path: Arc<Path>,
+        /// The document, for its lines.
+        document: Arc<Document>,
+        /// The path of the object inside its document: empty, or `items[3]` of a `List`.
+        inside: Arc<str>,
+    },
+    /// In the API server.
+    Cluster,
+}
+
+/// What a source has to say.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// The object is there, or is now like this.
+    Apply(Object),
+    /// The object is gone.
+    Delete(ObjectId),
+    /// These are all there are; what is not among them is gone.
+    Reset(Vec<Object>),
+}
+
+/// A file, or a part of one, that cannot be read as objects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The file.
+    pub path: Arc<Path>,
+    /// The line, from 1; 0 where none can be named.
+    pub line: u32,
+    /// What is wrong, and what stays in force.
+    pub reason: String,
+}
+
+/// Kinds that belong to no namespace.
+const CLUSTER_SCOPED: [&str; 6] = [
+    "Namespace",
+    "Node",
+    "CustomResourceDefinition",
+    "ClusterRole",
+    "ClusterRoleBinding",
+    "PersistentVolume",
+];
+
+impl Object {
+    /// Takes one document apart: an object, or the items of a `List`.
+    pub fn of_document(path: &Arc<Path>, document: Document) -> Result<Vec<Self>, Problem> {
+        let document = Arc::new(document);
+        let problem =
+            |at: &str, reason: String| Problem { path: path.clone(), line: document.line_of(at), reason };
+        let is_list = document.value["kind"].as_str().is_some_and(|kind| kind.ends_with("List"));
+        let parts: Vec<(String, &Value)> = match (&document.value["items"], is_list) {
+            (Value::Array(items), true) => {
+                items.iter().enumerate().map(|(i, item)| (format!("items[{i}]"), item)).collect()
+            }
+            _ => vec![(String::new(), &document.value)],
+        };
+        let read = |(inside, value): (String, &Value)| {
+            let id = ObjectId::of(value).map_err(|reason| problem(&inside, reason))?;
+            let place = Place::File { path: path.clone(), document: document.clone(), inside: inside.into() };
+            Ok(Self { id, value: Arc::new(value.clone()), place })
+        };
+        parts.into_iter().map(read).collect()
+    }
+
+    /// `apiVersion`.
+    pub fn api_version(&self) -> &str {
+        self.value["apiVersion"].as_str().unwrap_or_default()
+    }
+}
+
+impl ObjectId {
+    fn of(value: &Value) -> Result<Self, String> {
+        let text = |v: &Value| v.as_str().filter(|s| !s.is_empty()).map(str::to_owned);
+        let api =
+            text(&value["apiVersion"]).ok_or("apiVersion: missing; every object says its API's version")?;
+        let kind = text(&value["kind"]).ok_or("kind: missing; every object says its kind")?;
+        let name =
+            text(&value["metadata"]["name"]).ok_or("metadata.name: missing; every object has a name")?;
+        let namespace = match CLUSTER_SCOPED.contains(&kind.as_str()) {
+            true => String::new(),
+            false => text(&value["metadata"]["namespace"]).unwrap_or_else(|| "default".to_owned()),
+        };
+        let group = api.split_once('/').map_or("", |(group, _)| group);
+        Ok(Self { group: group.into(), kind: kind.into(), namespace: namespace.into(), name: name.into() })
+    }
+}
+
+impl Place {
+    /// `file:line` of a field, where there is a file.
+    pub fn locate(&self, field: &str) -> Option<(Arc<Path>, u32)> {
+        match self {
+            Self::File { path, document, inside } => {
+                let dot = if inside.is_empty() || field.is_empty() { "" } else { "." };
+                Some((path.clone(), document.line_of(&format!("{inside}{dot}{field}"))))
+            }
+            Self::Cluster => None,
+        }
+    }
+}
+
+/// `VirtualService default/reviews`.
+impl fmt::Display for ObjectId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.namespace.is_empty() {
+            true => write!(f, "{} {}", self.kind, self.name),
+            false => write!(f, "{} {}/{}", self.kind, self.namespace, self.name),
+        }
+    }
+}
+
+/// `mesh.yaml:12: what is wrong`.
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.line {
+            0 => write!(f, "{}: {}", self.path.display(), self.reason),
+            line => write!(f, "{}:{line}: {}", self.path.display(), self.reason),
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! YAML text to JSON values that remember their lines.
+//!
+//! Every later complaint names a field path; [`Document::line_of`] turns it into the line of the file where the
+//! user must look.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+use serde_saphyr::{Location, Spanned};
+
+/// The largest file that is read, in bytes.
+pub const FILE_LIMIT: usize = 16 << 20;
+
+/// One YAML document.
+#[derive(Clone, Debug, Default)]
+pub struct Document {
+    /// Its content.
+    pub value: Value,
+    lines: HashMap<String, u32>,
+}
+
+/// Text that is no YAML, or YAML that is too much.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct YamlError {
+    /// The line, from 1; 0 where none can be named.
+    pub line: u32,
+    /// What is wrong.
+    pub reason: String,
+}
+
+/// Reads all documents of a text; empty documents are left out.
+pub fn parse(text: &str) -> Result<Vec<Document>, YamlError> {
+    if text.len() > FILE_LIMIT {
+        return Err(YamlError {
+            line: 0,
+            reason: format!("the file is larger than {} MiB", FILE_LIMIT >> 20),
+        });
+    }
+    let nodes: Vec<Node> = serde_saphyr::from_multiple(text).map_err(|e| YamlError::of(&e))?;
+    Ok(nodes.into_iter().map(Document::of).filter(|d| !d.value.is_null()).collect())
+}
+
+impl Document {
+    /// The line on which the field at `path` (`spec.http[0].timeout`) stands; where the path leads beyond the
+    /// document, the line of the nearest field above it.
+    pub fn line_of(&self, path: &str) -> u32 {
+        let mut path = path;
+        loop {
+            if let Some(line) = self.lines.get(path) {
+                return *line;
+            }
+            let Some(end) = path.rfind(['.', '[']) else { break };
+            path = &path[..end];
+        }
+        self.lines.get("").copied().unwrap_or(0)
+    }
+
+    fn of(node: Node) -> Self {
+        let mut document = Self::default();
+        let mut path = String::new();
+        document.value = document.take(node, &mut path);
+        document
+    }
+
+    fn take(&mut self, node: Node, path: &mut String) -> Value {
+        self.lines.entry(path.clone()).or_insert(node.line);
+        match node.raw {
+            Raw::Scalar(value) => value,
+            Raw::List(items) => {
+                let below = items.into_iter().enumerate();
+                below.map(|(i, item)| self.below(item, path, &format!("[{i}]"))).collect()
+            }
+            Raw::Map(entries) => {
+                let mut map = Map::new();
+                for (key, line, item) in entries {
+                    let step = if path.is_empty() { key.clone() } else { format!(".{key}") };
+                    self.lines.insert(format!("{path}{step}"), line);
+                    map.insert(key, self.below(item, path, &step));
+                }
+                Value::Object(map)
+            }
+        }
+    }
+
+    fn below(&mut self, node: Node, path: &mut String, step: &str) -> Value {
+        let length = path.len();
+        path.push_str(step);
+        let value = self.take(node, path);
+        path.truncate(length);
+        value
+    }
+}
+
+impl YamlError {
+    fn of(error: &serde_saphyr::Error) -> Self {
+        let line = error.location().map_or(0, |l| u32::try_from(l.line()).unwrap_or(0));
+        let text = error.to_string();
+        let reason = text.lines().next().unwrap_or("no YAML").trim_start_matches("error: ").to_owned();
+        Self { line, reason }
+    }
+}
+
+/// A value and the line where it begins.
+struct Node {
+    line: u32,
+    raw: Raw,
+}
+
+enum Raw {
+    Scalar(Value),
+    List(Vec<Node>),
+    Map(Vec<(String, u32, Node)>),
+}
+
+impl<'de> Deserialize<'de> for Node {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let spanned = Spanned::<Raw>::deserialize(deserializer)?;
+        Ok(Self { line: line(&spanned.referenced), raw: spanned.value })
+    }
+}
+
+fn line(location: &Location) -> u32 {
+    u32::try_from(location.line()).unwrap_or(0)
+}
+
+impl<'de> Deserialize<'de> for Raw {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(RawVisitor)
+    }
+}
+
+struct RawVisitor;
+
+impl<'de> Visitor<'de> for RawVisitor {
+    type Value = Raw;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a YAML value")
+    }
+
+    fn visit_bool<E>(self, v: bool) -> Result<Raw, E> {
+        Ok(Raw::Scalar(Value::Bool(v)))
+    }
+
+    fn visit_i64<E>(self, v: i64) -> Result<Raw, E> {
+        Ok(Raw::Scalar(v.into()))
+    }
+
+    fn visit_u64<E>(self, v: u64) -> Result<Raw, E> {
+        Ok(Raw::Scalar(v.into()))
+    }
+
+    fn visit_f64<E>(self, v: f64) -> Result<Raw, E> {
+        Ok(Raw::Scalar(Number::from_f64(v).map_or_else(|| Value::String(v.to_string()), Value::Number)))
+    }
+
+    fn visit_str<E>(self, v: &str) -> Result<Raw, E> {
+        Ok(Raw::Scalar(v.into()))
+    }
+
+    fn visit_unit<E>(self) -> Result<Raw, E> {
+        Ok(Raw::Scalar(Value::Null))
+    }
+
+    fn visit_none<E>(self) -> Result<Raw, E> {
+        Ok(Raw::Scalar(Value::Null))
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Raw, D::Error> {
+        Raw::deserialize(deserializer)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Raw, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element()? {
+            list.push(item);
+        }
+        Ok(Raw::List(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Raw, A::Error> {
+        let mut map = Vec::new();
+        while let Some(key) = entries.next_key::<Spanned<String>>()? {
+            let value = entries.next_value()?;
+            map.push((key.value, line(&key.referenced), value));
+        }
+        Ok(Raw::Map(map))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_remember_their_lines() {
+        let docs =
+            parse("kind: A\nspec:\n  http:\n  - timeout: 1s\n  - name: \"2\"\n---\nkind: B\n").unwrap();
+        assert_eq!(docs.len(), 2);
+        assert_eq!(docs[0].line_of("spec.http[0].timeout"), 4);
+        assert_eq!(docs[0].line_of("spec.http[1].name"), 5);
+        assert_eq!(docs[0].line_of("spec.http[1].name.more[3]"), 5);
+        assert_eq!(docs[1].line_of("kind"), 7);
+        assert_eq!(docs[0].value["spec"]["http"][1]["name"], "2");
+    }
+
+    #[test]
+    fn f6_hostile_texts_are_errors_with_a_line() {
+        assert_eq!(parse("a: 1\nb: 2\na: 3\n").unwrap_err().line, 3);
+        assert!(parse(&"[".repeat(10_000)).is_err());
+        assert!(parse("a: [1, 2\n").is_err());
+        assert!(parse("a: \"half").is_err());
+        let bomb = "a: &a [x,x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d,*d]\nf: &f [*e,*e,*e,*e,*e,*e,*e,*e,*e,*e]\ng: [*f,*f,*f,*f,*f,*f,*f,*f,*f,*f]\n";
+        assert!(parse(bomb).is_err());
+    }
+
+    #[test]
+    fn scalars_keep_their_types() {
+        let docs = parse("a: 1\nb: \"1\"\nc: true\nd: null\ne: 1.5\nf: -3\ng: yes\n").unwrap();
+        let want = serde_json::json!({"a": 1, "b": "1", "c": true, "d": null, "e": 1.5, "f": -3});
+        for (key, value) in want.as_object().unwrap() {
+            assert_eq!(&docs[0].value[key], value, "{key}");
+        }
+    }
+
+    #[test]
+    fn empty_documents_are_left_out() {
+        assert!(parse("").unwrap().is_empty());
+        assert!(parse("# nothing\n---\n---\n").unwrap().is_empty());
+    }
+}
