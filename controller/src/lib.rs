@@ -5,3 +5,5 @@
 
 /// Where objects come from: a directory of manifests.
 pub mod source;
+/// Objects as they are once understood.
+pub mod fragment;

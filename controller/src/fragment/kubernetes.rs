@@ -1,0 +1,115 @@
+//! Kubernetes' own kinds, as far as the mesh reads them.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use weft_core::model::name::ObjectName;
+use weft_core::model::protocol::Protocol;
+
+use super::meta::{Meta, Selector, Visibility};
+
+/// A Service.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Service {
+    /// Name, age, labels, annotations.
+    pub meta: Meta,
+    /// `clusterIPs`; empty for a headless service.
+    pub addresses: Vec<IpAddr>,
+    /// `externalIPs`: bind only clients of its own namespace.
+    pub external_addresses: Vec<IpAddr>,
+    /// `selector`; `None` where there is none: endpoints come from slices.
+    pub selector: Option<Selector>,
+    /// `ports`.
+    pub ports: Vec<ServicePort>,
+    /// `externalName`.
+    pub external_name: Option<Arc<str>>,
+    /// `publishNotReadyAddresses`.
+    pub publish_not_ready: bool,
+    /// `networking.istio.io/exportTo`.
+    pub visibility: Visibility,
+    /// `weft.dev/allow-routes-from`: whose VirtualServices and DestinationRules may shape it for others.
+    pub routes_from: Vec<Arc<str>>,
+}
+
+/// One port of a Service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServicePort {
+    /// `name`; empty where there is none.
+    pub name: Arc<str>,
+    /// `port`.
+    pub number: u16,
+    /// What it carries.
+    pub protocol: Protocol,
+    /// `targetPort`.
+    pub target: TargetPort,
+}
+
+/// `targetPort`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TargetPort {
+    /// A number.
+    Number(u16),
+    /// The name of a container's port.
+    Name(Arc<str>),
+}
+
+/// A Pod.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pod {
+    /// Name, labels, annotations.
+    pub meta: Meta,
+    /// `status.podIPs`.
+    pub addresses: Vec<IpAddr>,
+    /// `spec.serviceAccountName`.
+    pub service_account: Arc<str>,
+    /// `spec.nodeName`.
+    pub node: Arc<str>,
+    /// The owner's name: a Deployment, a StatefulSet, a Job; else the pod's own.
+    pub workload: Arc<str>,
+    /// Whether it may take traffic: the condition `Ready`, and not being deleted.
+    pub ready: bool,
+    /// Whether it has ended (`status.phase` `Succeeded` or `Failed`).
+    pub ended: bool,
+    /// Whether a sidecar is in it (`security.istio.io/tlsMode: istio`).
+    pub meshed: bool,
+    /// Whether it shares its node's network (`spec.hostNetwork`): its address is not its own.
+    pub host_network: bool,
+    /// Named ports of its containers.
+    pub ports: Vec<(Arc<str>, u16)>,
+}
+
+/// An EndpointSlice.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EndpointSlice {
+    /// Name.
+    pub meta: Meta,
+    /// The service (`kubernetes.io/service-name`).
+    pub service: ObjectName,
+    /// Ports by name.
+    pub ports: Vec<(Arc<str>, u16)>,
+    /// Addresses that are ready.
+    pub endpoints: Vec<SliceEndpoint>,
+}
+
+/// One address of an EndpointSlice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SliceEndpoint {
+    /// The address.
+    pub ip: IpAddr,
+    /// The pod behind it.
+    pub pod: Option<ObjectName>,
+    /// Whether it may take traffic.
+    pub ready: bool,
+    /// Its zone.
+    pub zone: Arc<str>,
+}
+
+/// A Namespace.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Namespace {
+    /// The name.
+    pub name: Arc<str>,
+    /// Labels.
+    pub labels: Arc<BTreeMap<String, String>>,
+}
