@@ -11,3 +11,5 @@ pub mod matching;
 pub mod model;
 /// The closed list of reasons for every answer that a sidecar itself makes.
 pub mod reason;
+/// HTTP as it arrives: framing, targets, hosts, paths, queries, headers, gRPC.
+pub mod http;
