@@ -13,3 +13,5 @@ pub mod model;
 pub mod reason;
 /// HTTP as it arrives: framing, targets, hosts, paths, queries, headers, gRPC.
 pub mod http;
+/// How an endpoint is dialled, and who must answer there.
+pub mod transport;
