@@ -61,7 +61,8 @@ pub struct EgressHost {
 impl EgressHost {
     /// Whether a service is meant.
     pub fn includes(&self, service: &weft_core::model::name::ServiceName) -> bool {
-        self.namespace.as_ref().is_none_or(|n| *n == service.namespace) && host_matches(&self.host, &service.host)
+        self.namespace.as_ref().is_none_or(|n| *n == service.namespace)
+            && host_matches(&self.host, &service.host)
     }
 }
 

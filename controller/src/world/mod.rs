@@ -1,0 +1,227 @@
+//! All that is known, joined: what the compiler asks.
+//!
+//! A change is one `apply` or `delete`, whether it comes alone or from a resync; each says what it touched
+//! ([`Dirty`]). After a batch, [`World::settle`] brings the indexes up to date. A world is cheap to clone: the
+//! compiler works on a copy that nobody changes.
+
+/// Which resources a change may have changed.
+pub mod dirty;
+/// From hosts and addresses to objects.
+pub mod index;
+/// Objects of one kind in both groups, where ours win.
+pub mod table;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use weft_core::model::name::{ObjectName, ServiceName};
+
+use self::dirty::Dirty;
+use self::index::Index;
+use self::table::Table;
+use crate::fragment::destination_rule::DestinationRule;
+use crate::fragment::kubernetes::{EndpointSlice, Namespace, Pod, Service};
+use crate::fragment::mesh::{CLUSTER_DOMAIN, Mesh};
+use crate::fragment::security::{AuthorizationPolicy, PeerAuthentication};
+use crate::fragment::sidecar::Sidecar;
+use crate::fragment::virtual_service::VirtualService;
+
+/// The joined state.
+#[derive(Clone, Debug, Default)]
+pub struct World {
+    /// Counts the batches that changed anything: the controller's resource version.
+    pub version: u64,
+    /// Mesh-wide settings.
+    pub mesh: Arc<Mesh>,
+    /// Namespaces by name.
+    pub namespaces: BTreeMap<Arc<str>, Arc<Namespace>>,
+    /// Services.
+    pub services: BTreeMap<ObjectName, Arc<Service>>,
+    /// Pods.
+    pub pods: BTreeMap<ObjectName, Arc<Pod>>,
+    /// EndpointSlices.
+    pub slices: BTreeMap<ObjectName, Arc<EndpointSlice>>,
+    /// VirtualServices.
+    pub virtual_services: Table<VirtualService>,
+    /// DestinationRules.
+    pub destination_rules: Table<DestinationRule>,
+    /// AuthorizationPolicies.
+    pub authorization_policies: Table<AuthorizationPolicy>,
+    /// PeerAuthentications.
+    pub peer_authentications: Table<PeerAuthentication>,
+    /// Sidecars.
+    pub sidecars: Table<Sidecar>,
+    /// What is found by host and by address.
+    pub index: Arc<Index>,
+}
+
+/// An object that is understood.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Fragment {
+    /// The ConfigMap of mesh-wide settings.
+    Mesh(Mesh),
+    /// A Namespace.
+    Namespace(Namespace),
+    /// A Service.
+    Service(Service),
+    /// A Pod.
+    Pod(Pod),
+    /// An EndpointSlice.
+    EndpointSlice(EndpointSlice),
+    /// A VirtualService.
+    VirtualService(VirtualService),
+    /// A DestinationRule.
+    DestinationRule(Box<DestinationRule>),
+    /// An AuthorizationPolicy.
+    AuthorizationPolicy(AuthorizationPolicy),
+    /// A PeerAuthentication.
+    PeerAuthentication(PeerAuthentication),
+    /// A Sidecar.
+    Sidecar(Sidecar),
+}
+
+impl World {
+    /// Takes an object in, new or changed.
+    pub fn apply(&mut self, fragment: Fragment) -> Dirty {
+        match fragment {
+            Fragment::Mesh(mesh) => self.set_mesh(mesh),
+            Fragment::Namespace(namespace) => {
+                let key = namespace.name.clone();
+                put(&mut self.namespaces, key, namespace, |_| Dirty::default())
+            }
+            Fragment::Service(service) => {
+                let key = service.meta.name.clone();
+                put(&mut self.services, key, service, Dirty::of_service)
+            }
+            Fragment::Pod(pod) => {
+                let key = pod.meta.name.clone();
+                put(&mut self.pods, key, pod, Dirty::of_pod)
+            }
+            Fragment::EndpointSlice(slice) => {
+                let key = slice.meta.name.clone();
+                put(&mut self.slices, key, slice, Dirty::of_slice)
+            }
+            Fragment::VirtualService(o) => {
+                self.virtual_services.put(o.meta.clone(), o, Dirty::of_virtual_service)
+            }
+            Fragment::DestinationRule(o) => {
+                self.destination_rules.put(o.meta.clone(), *o, Dirty::of_destination_rule)
+            }
+            Fragment::AuthorizationPolicy(o) => {
+                self.authorization_policies.put(o.meta.clone(), o, |_| Dirty::workloads())
+            }
+            Fragment::PeerAuthentication(o) => {
+                self.peer_authentications.put(o.meta.clone(), o, |_| Dirty::all())
+            }
+            Fragment::Sidecar(o) => self.sidecars.put(o.meta.clone(), o, |_| Dirty::all()),
+        }
+    }
+
+    /// Takes an object out.
+    pub fn delete(&mut self, key: &FragmentKey) -> Dirty {
+        match key {
+            FragmentKey::Mesh => self.set_mesh(Mesh::default()),
+            FragmentKey::Namespace(name) => take(&mut self.namespaces, name, |_| Dirty::default()),
+            FragmentKey::Service(name) => take(&mut self.services, name, Dirty::of_service),
+            FragmentKey::Pod(name) => take(&mut self.pods, name, Dirty::of_pod),
+            FragmentKey::EndpointSlice(name) => take(&mut self.slices, name, Dirty::of_slice),
+            FragmentKey::VirtualService(key) => self.virtual_services.take(key, Dirty::of_virtual_service),
+            FragmentKey::DestinationRule(key) => self.destination_rules.take(key, Dirty::of_destination_rule),
+            FragmentKey::AuthorizationPolicy(key) => {
+                self.authorization_policies.take(key, |_| Dirty::workloads())
+            }
+            FragmentKey::PeerAuthentication(key) => self.peer_authentications.take(key, |_| Dirty::all()),
+            FragmentKey::Sidecar(key) => self.sidecars.take(key, |_| Dirty::all()),
+        }
+    }
+
+    /// Ends a batch: if anything was touched, the indexes follow and the version grows.
+    pub fn settle(&mut self, dirty: &Dirty) {
+        if dirty.is_empty() {
+            return;
+        }
+        self.version += 1;
+        self.index = Arc::new(Index::of(self));
+    }
+
+    /// The pods of a namespace.
+    pub fn pods_of<'a>(&'a self, namespace: &Arc<str>) -> impl Iterator<Item = &'a Arc<Pod>> + use<'a> {
+        let namespace = namespace.clone();
+        let first = ObjectName { namespace: namespace.clone(), name: "".into() };
+        self.pods.range(first..).take_while(move |(name, _)| name.namespace == namespace).map(|(_, pod)| pod)
+    }
+
+    /// The service of a host.
+    pub fn service_of_host(&self, host: &str) -> Option<&Arc<Service>> {
+        self.index.services_by_host.get(host).and_then(|name| self.services.get(name))
+    }
+
+    fn set_mesh(&mut self, mesh: Mesh) -> Dirty {
+        let same = *self.mesh == mesh;
+        self.mesh = Arc::new(mesh);
+        if same { Dirty::default() } else { Dirty::all() }
+    }
+}
+
+/// What tells a fragment from every other.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum FragmentKey {
+    /// The one ConfigMap of mesh-wide settings.
+    Mesh,
+    /// A Namespace.
+    Namespace(Arc<str>),
+    /// A Service.
+    Service(ObjectName),
+    /// A Pod.
+    Pod(ObjectName),
+    /// An EndpointSlice.
+    EndpointSlice(ObjectName),
+    /// A VirtualService.
+    VirtualService(table::Key),
+    /// A DestinationRule.
+    DestinationRule(table::Key),
+    /// An AuthorizationPolicy.
+    AuthorizationPolicy(table::Key),
+    /// A PeerAuthentication.
+    PeerAuthentication(table::Key),
+    /// A Sidecar.
+    Sidecar(table::Key),
+}
+
+impl Service {
+    /// The service's fully qualified host.
+    pub fn host(&self) -> Arc<str> {
+        host_of(&self.meta.name)
+    }
+
+    /// The name under which sidecars ask for it.
+    pub fn service_name(&self) -> ServiceName {
+        ServiceName { namespace: self.meta.name.namespace.clone(), host: self.host() }
+    }
+}
+
+/// The fully qualified host of a Kubernetes service.
+pub fn host_of(name: &ObjectName) -> Arc<str> {
+    format!("{}.{}.svc.{CLUSTER_DOMAIN}", name.name, name.namespace).into()
+}
+
+fn put<K: Ord, T: PartialEq>(
+    map: &mut BTreeMap<K, Arc<T>>,
+    key: K,
+    new: T,
+    touched: impl Fn(&T) -> Dirty,
+) -> Dirty {
+    let mut dirty = touched(&new);
+    if let Some(old) = map.get(&key) {
+        if **old == new {
+            return Dirty::default();
+        }
+        dirty.add(touched(old));
+    }
+    map.insert(key, Arc::new(new));
+    dirty
+}
+
+fn take<K: Ord, T>(map: &mut BTreeMap<K, Arc<T>>, key: &K, touched: impl Fn(&T) -> Dirty) -> Dirty {
+    map.remove(key).map(|old| touched(&old)).unwrap_or_default()
+}

@@ -1,0 +1,80 @@
+//! Objects of one kind in both groups, where ours win.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use weft_core::model::name::ObjectName;
+
+use super::dirty::Dirty;
+use crate::fragment::meta::{Meta, Origin};
+
+/// An object's name and the group it was written in; ours sorts first.
+pub type Key = (ObjectName, Origin);
+
+/// All objects of one kind.
+#[derive(Clone, Debug)]
+pub struct Table<T>(BTreeMap<Key, Arc<T>>);
+
+impl<T> Default for Table<T> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+impl<T: PartialEq> Table<T> {
+    /// Takes an object in; says what it and the one it replaces touch.
+    pub fn put(&mut self, meta: Meta, new: T, touched: impl Fn(&T) -> Dirty) -> Dirty {
+        let mut dirty = touched(&new);
+        let key = (meta.name, meta.origin);
+        if let Some(old) = self.0.get(&key) {
+            if **old == new {
+                return Dirty::default();
+            }
+            dirty.add(touched(old));
+        }
+        self.0.insert(key, Arc::new(new));
+        dirty
+    }
+
+    /// Takes an object out.
+    pub fn take(&mut self, key: &Key, touched: impl Fn(&T) -> Dirty) -> Dirty {
+        self.0.remove(key).map(|old| touched(&old)).unwrap_or_default()
+    }
+}
+
+impl<T> Table<T> {
+    /// The objects that are in force: one a name, ours before Istio's.
+    pub fn in_force(&self) -> impl Iterator<Item = &Arc<T>> {
+        let mut last: Option<&ObjectName> = None;
+        self.0.iter().filter_map(move |((name, _), object)| {
+            let first = last != Some(name);
+            last = Some(name);
+            first.then_some(object)
+        })
+    }
+
+    /// The objects in force of one namespace.
+    pub fn of_namespace(&self, namespace: &str) -> impl Iterator<Item = &Arc<T>> {
+        let first = ObjectName { namespace: namespace.into(), name: "".into() };
+        let namespace: Arc<str> = namespace.into();
+        let mut last: Option<&ObjectName> = None;
+        let all = self.0.range((first, Origin::Weft)..);
+        all.take_while(move |((name, _), _)| name.namespace == namespace).filter_map(
+            move |((name, _), object)| {
+                let first = last != Some(name);
+                last = Some(name);
+                first.then_some(object)
+            },
+        )
+    }
+
+    /// Names that both groups have: Istio's object is not in force.
+    pub fn shadowed(&self) -> impl Iterator<Item = &ObjectName> {
+        self.0
+            .keys()
+            .filter(|(name, origin)| {
+                *origin == Origin::Istio && self.0.contains_key(&(name.clone(), Origin::Weft))
+            })
+            .map(|(name, _)| name)
+    }
+}
