@@ -3,7 +3,15 @@
 //! `outbound` and `inbound` are the spines of the two directions and read in the order of events.
 //! The modules stand in dependency order, a module uses only those above it.
 
-/// One type for every connection: plain or TLS, with bytes that were looked at.
-pub mod io;
+/// The wall clock.
+pub mod clock;
 /// The one place that makes outgoing sockets.
 pub mod dial;
+/// The sidecar's key and certificate.
+pub mod identity;
+/// One type for every connection: plain or TLS, with bytes that were looked at.
+pub mod io;
+/// What the sidecar is told at its start.
+pub mod settings;
+/// Metrics, the access log, the sidecar's own log.
+pub mod telemetry;

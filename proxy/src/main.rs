@@ -1,1 +1,3 @@
+//! The sidecar as a program of its own.
+
 fn main() {}

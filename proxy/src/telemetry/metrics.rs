@@ -1,0 +1,147 @@
+//! Metrics of the sidecar itself, by the `prometheus` crate.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use prometheus::{
+    Encoder, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder, core::Collector,
+};
+
+use super::process;
+
+/// Metrics of the sidecar itself.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// `weft_rejected_total{reason,policy}`: what the mesh refused.
+    pub rejected: IntCounterVec,
+    /// `weft_panics_total`: tasks that ended by a defect.
+    pub panics: IntCounter,
+    /// `weft_access_log_dropped_total`.
+    pub access_log_dropped: IntCounter,
+    /// `weft_controller_connected`: 1 while the stream is up.
+    pub controller_connected: IntGauge,
+    /// `weft_controller_connections_total{result}`.
+    pub controller_connections: IntCounterVec,
+    /// `weft_config_updates_total{result}`: `accepted`, `rejected`.
+    pub config_updates: IntCounterVec,
+    /// `weft_config_resources`: resources held.
+    pub config_resources: IntGauge,
+    /// `weft_certificate_requests_total{result}`.
+    pub certificate_requests: IntCounterVec,
+    /// `weft_connections_active{direction}` counters are read from the listeners: accepted and ended.
+    pub connections: IntCounterVec,
+    config_seen: AtomicU64,
+    certificate_ends: AtomicU64,
+}
+
+impl Metrics {
+    /// Metrics that begin at zero.
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        let r = &registry;
+        Self {
+            rejected: counters(r, "weft_rejected_total", "Refused by the mesh.", &["reason", "policy"]),
+            panics: counter(r, "weft_panics_total", "Tasks that ended by a defect."),
+            access_log_dropped: counter(
+                r,
+                "weft_access_log_dropped_total",
+                "Lines that nobody read in time.",
+            ),
+            controller_connected: gauge(
+                r,
+                "weft_controller_connected",
+                "1 while the controller is connected.",
+            ),
+            controller_connections: counters(
+                r,
+                "weft_controller_connections_total",
+                "Tries to reach the controller.",
+                &["result"],
+            ),
+            config_updates: counters(r, "weft_config_updates_total", "Resources received.", &["result"]),
+            config_resources: gauge(r, "weft_config_resources", "Resources held."),
+            certificate_requests: counters(
+                r,
+                "weft_certificate_requests_total",
+                "Certificates asked for.",
+                &["result"],
+            ),
+            connections: counters(r, "weft_connections_total", "Connections.", &["direction", "event"]),
+            config_seen: AtomicU64::new(0),
+            certificate_ends: AtomicU64::new(0),
+            registry,
+        }
+    }
+
+    /// The controller was heard of at `now`.
+    pub fn config_seen(&self, now: SystemTime) {
+        self.config_seen.store(seconds(now), Relaxed);
+    }
+
+    /// The certificate in use ends at `end`.
+    pub fn certificate_ends(&self, end: SystemTime) {
+        self.certificate_ends.store(seconds(end), Relaxed);
+    }
+
+    /// How long ago the controller was last heard of; `None` if it never was.
+    pub fn staleness(&self, now: SystemTime) -> Option<Duration> {
+        let seen = self.config_seen.load(Relaxed);
+        (seen > 0).then(|| Duration::from_secs(seconds(now).saturating_sub(seen)))
+    }
+
+    /// Appends all of them in Prometheus' text format.
+    pub fn render(&self, text: &mut String, now: SystemTime) {
+        let mut bytes = Vec::new();
+        if TextEncoder::new().encode(&self.registry.gather(), &mut bytes).is_ok() {
+            text.push_str(&String::from_utf8_lossy(&bytes));
+        }
+        self.render_times(text, now);
+        process::render(text, now);
+    }
+
+    fn render_times(&self, text: &mut String, now: SystemTime) {
+        use std::fmt::Write;
+        let mut put = |name: &str, value: i64| {
+            let _ = writeln!(text, "# TYPE {name} gauge\n{name} {value}");
+        };
+        if let Some(stale) = self.staleness(now) {
+            put("weft_config_staleness_seconds", stale.as_secs() as i64);
+        }
+        let ends = self.certificate_ends.load(Relaxed);
+        if ends > 0 {
+            put("weft_certificate_expiry_timestamp_seconds", ends as i64);
+            put("weft_certificate_remaining_seconds", ends as i64 - seconds(now) as i64);
+        }
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
+    registered(registry, IntCounter::new(name, help).expect("the name of a metric is valid"))
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
+    registered(registry, IntGauge::new(name, help).expect("the name of a metric is valid"))
+}
+
+fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    registered(
+        registry,
+        IntCounterVec::new(Opts::new(name, help), labels).expect("the name of a metric is valid"),
+    )
+}
+
+fn registered<M: Collector + Clone + 'static>(registry: &Registry, metric: M) -> M {
+    registry.register(Box::new(metric.clone())).expect("each metric is registered once");
+    metric
+}

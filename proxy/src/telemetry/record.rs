@@ -1,0 +1,114 @@
+//! What is known of one request or connection when it ends. `finish` takes the record: it is counted exactly once.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+use weft_core::reason::Reason;
+
+use super::access_log::AccessEntry;
+use super::labels::Outcome;
+use super::scope::{Scope, WorkerTelemetry};
+
+/// One request, filled in while it is served and finished at the end of its response's body.
+#[derive(Debug)]
+pub struct RequestRecord {
+    /// Between whom; `None` until it is known, and for requests that were refused before.
+    pub scope: Option<Rc<Scope>>,
+    /// When the head of the request was read.
+    pub started: Instant,
+    /// Protocol, status, gRPC status, reason.
+    pub outcome: Outcome,
+    /// The policy that refused it, `namespace/name`.
+    pub policy: Option<Arc<str>>,
+    /// Bytes of the request's body.
+    pub request_bytes: u64,
+    /// Bytes of the response's body.
+    pub response_bytes: u64,
+    /// What only the access log shows; `None` while it is off.
+    pub log: Option<Box<AccessEntry>>,
+}
+
+/// One opaque connection.
+#[derive(Debug)]
+pub struct TcpRecord {
+    /// Between whom.
+    pub scope: Option<Rc<Scope>>,
+    /// When it was accepted.
+    pub started: Instant,
+    /// Why the mesh cut it.
+    pub reason: Option<Reason>,
+    /// The policy that refused it, `namespace/name`.
+    pub policy: Option<Arc<str>>,
+    /// Bytes from the client, since they were last counted.
+    pub received: u64,
+    /// Bytes to the client, since they were last counted.
+    pub sent: u64,
+    /// What only the access log shows; `None` while it is off.
+    pub log: Option<Box<AccessEntry>>,
+}
+
+impl RequestRecord {
+    /// A request that begins.
+    pub fn begin(started: Instant) -> Self {
+        Self {
+            scope: None,
+            started,
+            outcome: Outcome::default(),
+            policy: None,
+            request_bytes: 0,
+            response_bytes: 0,
+            log: None,
+        }
+    }
+
+    /// Counts and logs the request.
+    pub fn finish(self, telemetry: &WorkerTelemetry, now: Instant) {
+        let took = now.saturating_duration_since(self.started);
+        if let Some(scope) = &self.scope {
+            scope.request(self.outcome, took, self.request_bytes, self.response_bytes);
+        }
+        count_rejection(telemetry, self.outcome.reason, self.policy.as_deref());
+        if let Some(mut entry) = self.log {
+            entry.end(self.outcome, self.policy, took);
+            (entry.bytes_received, entry.bytes_sent) = (self.request_bytes, self.response_bytes);
+            telemetry.shared().access_log.write(entry);
+        }
+    }
+}
+
+impl TcpRecord {
+    /// A connection that begins.
+    pub fn begin(started: Instant) -> Self {
+        Self { scope: None, started, reason: None, policy: None, received: 0, sent: 0, log: None }
+    }
+
+    /// Between whom the connection is: counted as opened.
+    pub fn opened(&mut self, scope: Rc<Scope>) {
+        scope.tcp_opened();
+        self.scope = Some(scope);
+    }
+
+    /// Counts and logs the connection.
+    pub fn finish(self, telemetry: &WorkerTelemetry, now: Instant) {
+        if let Some(scope) = &self.scope {
+            scope.tcp_closed(self.reason, self.sent, self.received);
+        }
+        count_rejection(telemetry, self.reason, self.policy.as_deref());
+        if let Some(mut entry) = self.log {
+            let outcome = Outcome { reason: self.reason, ..Outcome::default() };
+            entry.end(outcome, self.policy, now.saturating_duration_since(self.started));
+            entry.bytes_received += self.received;
+            entry.bytes_sent += self.sent;
+            telemetry.shared().access_log.write(entry);
+        }
+    }
+}
+
+/// Answers that a user wrote into a route are none of the mesh's refusals.
+fn count_rejection(telemetry: &WorkerTelemetry, reason: Option<Reason>, policy: Option<&str>) {
+    match reason {
+        None | Some(Reason::DirectResponse | Reason::Redirect) => {}
+        Some(reason) => telemetry.rejected(reason, policy),
+    }
+}

@@ -1,0 +1,329 @@
+//! Time series of requests and connections: a shard per worker, written by that worker alone.
+//!
+//! A worker adds to its shard with plain loads and stores; a scrape sums the shards. The number of series is bounded:
+//! beyond the limit everything is counted on one coarse series, and a series that nothing was added to for long ends.
+
+use std::collections::HashMap;
+use std::fmt::Write;
+use std::hash::Hash;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use weft_core::reason::Reason;
+
+use super::labels::{Outcome, ScopeLabels};
+
+/// The most series of requests, and the most of connections.
+pub const MAX_SERIES: usize = 2000;
+/// Sweeps without a change after which a series ends.
+const IDLE_SWEEPS: u32 = 60;
+/// Upper bounds of the histograms' buckets, in the metric's unit: Envoy's, hence Istio's.
+const BOUNDS: [(u64, &str); 19] = [
+    (500, "0.5"),
+    (1_000, "1"),
+    (5_000, "5"),
+    (10_000, "10"),
+    (25_000, "25"),
+    (50_000, "50"),
+    (100_000, "100"),
+    (250_000, "250"),
+    (500_000, "500"),
+    (1_000_000, "1000"),
+    (2_500_000, "2500"),
+    (5_000_000, "5000"),
+    (10_000_000, "10000"),
+    (30_000_000, "30000"),
+    (60_000_000, "60000"),
+    (300_000_000, "300000"),
+    (600_000_000, "600000"),
+    (1_800_000_000, "1800000"),
+    (3_600_000_000, "3600000"),
+];
+
+/// All series.
+#[derive(Debug)]
+pub struct Store {
+    requests: Table<(Arc<ScopeLabels>, Outcome), RequestShard>,
+    tcp: Table<(Arc<ScopeLabels>, Option<Reason>), TcpShard>,
+}
+
+/// What one worker counted of requests with the same labels.
+#[derive(Debug, Default)]
+pub(super) struct RequestShard {
+    duration_micros: Histogram,
+    request_bytes: Histogram,
+    response_bytes: Histogram,
+    ended: AtomicBool,
+}
+
+/// What one worker counted of connections with the same labels.
+#[derive(Debug, Default)]
+pub(super) struct TcpShard {
+    opened: Cell,
+    closed: Cell,
+    sent: Cell,
+    received: Cell,
+    ended: AtomicBool,
+}
+
+/// A number that one thread writes and others may read.
+#[derive(Debug, Default)]
+struct Cell(AtomicU64);
+
+#[derive(Debug, Default)]
+struct Histogram {
+    buckets: [Cell; BOUNDS.len() + 1],
+    sum: Cell,
+}
+
+#[derive(Debug)]
+struct Table<K, S> {
+    limit: usize,
+    entries: Mutex<HashMap<K, Entry<S>>>,
+}
+
+#[derive(Debug)]
+struct Entry<S> {
+    labels: String,
+    shards: Vec<(usize, Arc<S>)>,
+    seen: u64,
+    idle_sweeps: u32,
+}
+
+/// What the two kinds of shards have in common.
+pub(super) trait Shard: Default {
+    fn activity(&self) -> u64;
+    fn end(&self);
+}
+
+// === impl Store ===
+
+impl Store {
+    /// No series yet, and at most `limit` of each kind.
+    pub fn new(limit: usize) -> Self {
+        Self { requests: Table::new(limit), tcp: Table::new(limit) }
+    }
+
+    /// The worker's shard of a request's series.
+    pub(super) fn request(
+        &self,
+        labels: &Arc<ScopeLabels>,
+        outcome: Outcome,
+        worker: usize,
+    ) -> Arc<RequestShard> {
+        let full = (Arc::new(labels.overflow()), outcome.coarse());
+        self.requests.shard((labels.clone(), outcome), full, worker, |(l, o)| l.render_request(o))
+    }
+
+    /// The worker's shard of a connection's series.
+    pub(super) fn tcp(
+        &self,
+        labels: &Arc<ScopeLabels>,
+        reason: Option<Reason>,
+        worker: usize,
+    ) -> Arc<TcpShard> {
+        let full = (Arc::new(labels.overflow()), None);
+        self.tcp.shard((labels.clone(), reason), full, worker, |(l, r)| l.render_tcp(*r))
+    }
+
+    /// Ends series that nothing was added to for long. Called once a minute.
+    pub fn sweep(&self) {
+        self.requests.sweep();
+        self.tcp.sweep();
+    }
+
+    /// How many series there are.
+    pub fn len(&self) -> usize {
+        self.requests.lock().len() + self.tcp.lock().len()
+    }
+
+    /// Whether there is no series.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Appends every series in Prometheus' text format.
+    pub fn render(&self, text: &mut String) {
+        self.render_requests(text);
+        self.render_connections(text);
+    }
+
+    fn render_requests(&self, text: &mut String) {
+        let entries = self.requests.lock();
+        counter(text, "istio_requests_total", &entries, |s: &RequestShard| s.duration_micros.count());
+        type Pick = fn(&RequestShard) -> &Histogram;
+        let histograms: [(&str, u64, Pick); 3] = [
+            ("istio_request_duration_milliseconds", 1000, |s| &s.duration_micros),
+            ("istio_request_bytes", 1, |s| &s.request_bytes),
+            ("istio_response_bytes", 1, |s| &s.response_bytes),
+        ];
+        for (name, scale, pick) in histograms {
+            type_line(text, name, "histogram");
+            for entry in entries.values() {
+                let parts: Vec<_> = entry.shards.iter().map(|(_, shard)| pick(shard)).collect();
+                render_histogram(text, name, &entry.labels, scale, &parts);
+            }
+        }
+    }
+
+    fn render_connections(&self, text: &mut String) {
+        let entries = self.tcp.lock();
+        counter(text, "istio_tcp_connections_opened_total", &entries, |s: &TcpShard| s.opened.get());
+        counter(text, "istio_tcp_connections_closed_total", &entries, |s| s.closed.get());
+        counter(text, "istio_tcp_sent_bytes_total", &entries, |s| s.sent.get());
+        counter(text, "istio_tcp_received_bytes_total", &entries, |s| s.received.get());
+    }
+}
+
+// === impl shards ===
+
+impl RequestShard {
+    /// Counts one request.
+    pub(super) fn add(&self, micros: u64, request_bytes: u64, response_bytes: u64) {
+        self.duration_micros.add(micros, micros);
+        self.request_bytes.add(request_bytes.saturating_mul(1000), request_bytes);
+        self.response_bytes.add(response_bytes.saturating_mul(1000), response_bytes);
+    }
+
+    /// Whether the series is no longer shown: another shard is to be asked for.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.load(Relaxed)
+    }
+}
+
+impl Shard for RequestShard {
+    fn activity(&self) -> u64 {
+        self.duration_micros.count()
+    }
+
+    fn end(&self) {
+        self.ended.store(true, Relaxed);
+    }
+}
+
+impl TcpShard {
+    pub(super) fn opened(&self) {
+        self.opened.add(1);
+    }
+
+    pub(super) fn closed(&self) {
+        self.closed.add(1);
+    }
+
+    pub(super) fn bytes(&self, sent: u64, received: u64) {
+        self.sent.add(sent);
+        self.received.add(received);
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.load(Relaxed)
+    }
+}
+
+impl Shard for TcpShard {
+    fn activity(&self) -> u64 {
+        [&self.opened, &self.closed, &self.sent, &self.received]
+            .iter()
+            .map(|c| c.get())
+            .fold(0, u64::wrapping_add)
+    }
+
+    fn end(&self) {
+        self.ended.store(true, Relaxed);
+    }
+}
+
+impl Cell {
+    fn add(&self, by: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(by), Relaxed);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+impl Histogram {
+    /// `thousandths` is the value in thousandths of the metric's unit, by which the bucket is found.
+    fn add(&self, thousandths: u64, value: u64) {
+        let bucket = BOUNDS.iter().position(|(bound, _)| thousandths <= *bound).unwrap_or(BOUNDS.len());
+        self.buckets[bucket].add(1);
+        self.sum.add(value);
+    }
+
+    fn count(&self) -> u64 {
+        self.buckets.iter().map(Cell::get).sum()
+    }
+}
+
+// === impl Table ===
+
+impl<K: Hash + Eq, S: Shard> Table<K, S> {
+    fn new(limit: usize) -> Self {
+        Self { limit, entries: Mutex::default() }
+    }
+
+    fn shard(&self, key: K, full: K, worker: usize, render: impl Fn(&K) -> String) -> Arc<S> {
+        let mut entries = self.lock();
+        let key = if entries.len() < self.limit || entries.contains_key(&key) { key } else { full };
+        let labels = render(&key);
+        let entry = entries.entry(key).or_insert_with(|| Entry::new(labels));
+        if let Some((_, shard)) = entry.shards.iter().find(|(w, _)| *w == worker) {
+            return shard.clone();
+        }
+        let shard = Arc::new(S::default());
+        entry.shards.push((worker, shard.clone()));
+        shard
+    }
+
+    fn sweep(&self) {
+        self.lock().retain(|_, entry| entry.is_wanted());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<K, Entry<S>>> {
+        self.entries.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl<S: Shard> Entry<S> {
+    fn new(labels: String) -> Self {
+        Self { labels, shards: Vec::new(), seen: 0, idle_sweeps: 0 }
+    }
+
+    fn is_wanted(&mut self) -> bool {
+        let activity = self.shards.iter().map(|(_, s)| s.activity()).fold(0, u64::wrapping_add);
+        self.idle_sweeps = if activity == self.seen { self.idle_sweeps + 1 } else { 0 };
+        self.seen = activity;
+        let wanted = self.idle_sweeps < IDLE_SWEEPS;
+        if !wanted {
+            self.shards.iter().for_each(|(_, shard)| shard.end());
+        }
+        wanted
+    }
+}
+
+// === text ===
+
+fn type_line(text: &mut String, name: &str, kind: &str) {
+    let _ = writeln!(text, "# TYPE {name} {kind}");
+}
+
+fn counter<K, S>(text: &mut String, name: &str, entries: &HashMap<K, Entry<S>>, value: impl Fn(&S) -> u64) {
+    type_line(text, name, "counter");
+    for entry in entries.values() {
+        let sum: u64 = entry.shards.iter().map(|(_, shard)| value(shard)).sum();
+        let _ = writeln!(text, "{name}{{{}}} {sum}", entry.labels);
+    }
+}
+
+fn render_histogram(text: &mut String, name: &str, labels: &str, scale: u64, parts: &[&Histogram]) {
+    let mut total = 0;
+    let bounds = BOUNDS.iter().map(|(_, bound)| *bound).chain(["+Inf"]);
+    for (i, bound) in bounds.enumerate() {
+        total += parts.iter().map(|h| h.buckets[i].get()).sum::<u64>();
+        let _ = writeln!(text, "{name}_bucket{{{labels},le=\"{bound}\"}} {total}");
+    }
+    let sum: u64 = parts.iter().map(|h| h.sum.get()).sum();
+    let _ = writeln!(text, "{name}_sum{{{labels}}} {}", sum as f64 / scale as f64);
+    let _ = writeln!(text, "{name}_count{{{labels}}} {total}");
+}
