@@ -41,13 +41,14 @@ pub fn http(context: Context<'_>, objects: &[&Arc<VirtualService>], port: u16) -
         0 | 1 => all.into_iter().flatten().collect(),
         _ => merged(all),
     };
-    HttpRoutes { rules }
+    HttpRoutes { rules: rules.into_iter().map(Arc::new).collect() }
 }
 
 /// The rules for opaque connections to a port.
-pub fn tcp(context: Context<'_>, objects: &[&Arc<VirtualService>], port: u16) -> Vec<TcpRule> {
+pub fn tcp(context: Context<'_>, objects: &[&Arc<VirtualService>], port: u16) -> Vec<Arc<TcpRule>> {
     let all = objects.iter().flat_map(|object| object.tcp.iter().map(move |rule| (object, rule)));
-    all.filter_map(|(object, rule)| tcp_rule(context, rule, &object.meta.name.namespace, port)).collect()
+    all.filter_map(|(object, rule)| tcp_rule(context, rule, &object.meta.name.namespace, port).map(Arc::new))
+        .collect()
 }
 
 fn merged(all: Vec<Vec<HttpRule>>) -> Vec<HttpRule> {

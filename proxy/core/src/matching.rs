@@ -1,5 +1,6 @@
 //! How a string, a header, a name in a policy is matched: parsed once, then only asked.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -24,6 +25,19 @@ pub enum PatternError {
     /// It does not parse, or its compiled form is too large.
     #[error("{0}")]
     Invalid(String),
+    /// The replacement has a `\` that no digit and no `\` follows, or names a group that the expression lacks.
+    #[error(
+        "the replacement `{0}` names a group that the expression lacks, or has a `\\` that stands for nothing"
+    )]
+    Replacement(String),
+}
+
+/// A regular expression that matches anywhere in a text, and what every match is replaced with (RE2's `GlobalReplace`).
+#[derive(Clone)]
+pub struct Substitution {
+    pattern: Arc<str>,
+    replacement: Arc<str>,
+    regex: regex::Regex,
 }
 
 /// Istio's `StringMatch`, and presence.
@@ -77,6 +91,68 @@ impl Pattern {
 fn compile(text: &str) -> Result<regex::Regex, PatternError> {
     let built = regex::RegexBuilder::new(text).size_limit(REGEX_SIZE_LIMIT).build();
     built.map_err(|e| PatternError::Invalid(e.to_string()))
+}
+
+impl Substitution {
+    /// Compiles an expression under the limits above and checks the replacement: `\0` to `\9` stand for groups,
+    /// `\\` for a backslash.
+    pub fn new(pattern: &str, replacement: &str) -> Result<Self, PatternError> {
+        if pattern.len() > REGEX_TEXT_LIMIT {
+            return Err(PatternError::TooLong);
+        }
+        let regex = compile(pattern)?;
+        if !is_template(replacement, regex.captures_len()) {
+            return Err(PatternError::Replacement(replacement.to_owned()));
+        }
+        Ok(Self { pattern: pattern.into(), replacement: replacement.into(), regex })
+    }
+
+    /// The expression as the user wrote it.
+    pub fn pattern(&self) -> &str {
+        &self.pattern
+    }
+
+    /// The replacement as the user wrote it.
+    pub fn replacement(&self) -> &str {
+        &self.replacement
+    }
+
+    /// The text with every match replaced; borrowed where nothing matches.
+    pub fn apply<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        self.regex.replace_all(text, |groups: &regex::Captures<'_>| self.expand(groups))
+    }
+
+    fn expand(&self, groups: &regex::Captures<'_>) -> String {
+        let mut out = String::with_capacity(self.replacement.len());
+        let mut chars = self.replacement.chars();
+        while let Some(c) = chars.next() {
+            match (c, if c == '\\' { chars.next() } else { None }) {
+                ('\\', Some(d)) if d.is_ascii_digit() => {
+                    let group = d.to_digit(10).and_then(|d| groups.get(d as usize));
+                    out.push_str(group.map_or("", |g| g.as_str()));
+                }
+                ('\\', Some(other)) => out.push(other),
+                _ => out.push(c),
+            }
+        }
+        out
+    }
+}
+
+fn is_template(text: &str, groups: usize) -> bool {
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        let ok = c != '\\'
+            || match chars.next() {
+                Some('\\') => true,
+                Some(d) => d.to_digit(10).is_some_and(|d| (d as usize) < groups),
+                None => false,
+            };
+        if !ok {
+            return false;
+        }
+    }
+    true
 }
 
 impl StringMatch {
@@ -148,6 +224,20 @@ impl PartialEq for Pattern {
 
 impl Eq for Pattern {}
 
+impl PartialEq for Substitution {
+    fn eq(&self, other: &Self) -> bool {
+        self.pattern == other.pattern && self.replacement == other.replacement
+    }
+}
+
+impl Eq for Substitution {}
+
+impl fmt::Debug for Substitution {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Substitution({:?} -> {:?})", self.pattern, self.replacement)
+    }
+}
+
 impl fmt::Debug for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Pattern({:?})", self.text)
@@ -183,6 +273,16 @@ mod tests {
         assert!(matches!(Pattern::new("("), Err(PatternError::Invalid(_))));
         assert!(matches!(Pattern::new("a)|(b"), Err(PatternError::Invalid(_))));
         assert!(!Pattern::new("(a+)+$").unwrap().matches(&format!("{}b", "a".repeat(50_000))));
+    }
+
+    #[test]
+    fn a_substitution_replaces_every_match_and_names_groups() {
+        let s = Substitution::new("/v([0-9]+)", r"/version\1\\").unwrap();
+        assert_eq!(s.apply("/v1/x/v22"), r"/version1\/x/version22\");
+        assert!(matches!(s.apply("/x"), Cow::Borrowed("/x")));
+        assert!(matches!(Substitution::new("a", r"\1"), Err(PatternError::Replacement(_))));
+        assert!(matches!(Substitution::new("a", r"\"), Err(PatternError::Replacement(_))));
+        assert!(matches!(Substitution::new("(", ""), Err(PatternError::Invalid(_))));
     }
 
     #[test]

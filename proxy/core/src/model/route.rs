@@ -7,13 +7,13 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 use ipnet::IpNet;
 
 use super::name::{ClusterName, ObjectName};
-use crate::matching::{Pattern, StringMatch};
+use crate::matching::{StringMatch, Substitution};
 
 /// The rules of one port, in order: the first that matches decides.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct HttpRoutes {
     /// Empty: no VirtualService speaks of this client and port, requests go to the service itself.
-    pub rules: Vec<HttpRule>,
+    pub rules: Vec<Arc<HttpRule>>,
 }
 
 /// One rule.
@@ -116,12 +116,7 @@ pub enum PathRewrite {
     /// where there was no match on the path, the text is put before it in place of its first `/`.
     Uri(Arc<str>),
     /// `uriRegexRewrite`: every match is replaced; `\1` stands for a group.
-    Regex {
-        /// The expression; matches anywhere in the path.
-        pattern: Pattern,
-        /// The replacement, as written.
-        replacement: Arc<str>,
-    },
+    Regex(Substitution),
 }
 
 /// `redirect`.
@@ -151,12 +146,12 @@ pub enum RedirectPath {
 /// The port of a redirect.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RedirectPort {
-    /// The request's port stays, unless the scheme changes.
+    /// The request's port stays, unless it is the old scheme's default and the scheme changes.
     #[default]
     Keep,
     /// This one.
     Number(u16),
-    /// 80 or 443, by the scheme.
+    /// 80 or 443, by the scheme; so it is left out.
     FromProtocolDefault,
     /// The request's, left out when it is the scheme's default.
     FromRequest,

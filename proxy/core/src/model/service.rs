@@ -49,7 +49,7 @@ pub struct ServicePort {
     /// Rules for HTTP requests.
     pub http: HttpRoutes,
     /// Rules for opaque and TLS connections; empty: to the service itself.
-    pub tcp: Vec<TcpRule>,
+    pub tcp: Vec<Arc<TcpRule>>,
 }
 
 impl Service {
