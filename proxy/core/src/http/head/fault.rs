@@ -15,6 +15,8 @@ pub struct Refusal {
     /// How many bytes of the scanned slice are still sound (they belong to earlier messages, or to the body before
     /// the fault) and may be handed on; nothing from there on may.
     pub at: usize,
+    /// Whether the fault lies in a body (or its trailers), whose head has been handed on.
+    pub in_body: bool,
 }
 
 /// What is wrong with the framing or the head of a message.

@@ -185,6 +185,15 @@ impl HeadScanner {
         }
     }
 
+    /// How many bytes of a head have come that is not complete: whoever must not see half a head keeps so many.
+    pub fn head_so_far(&self) -> usize {
+        match self.state {
+            State::Fields => self.used + self.carry.len(),
+            State::Start { .. } => self.carry.len(),
+            _ => 0,
+        }
+    }
+
     /// Whether the connection is between two messages.
     pub fn between_messages(&self) -> bool {
         matches!(self.state, State::Start { .. } | State::Unasked) && self.carry.is_empty()
@@ -196,13 +205,14 @@ impl HeadScanner {
     }
 
     fn refuse(&mut self, fault: Fault, at: usize) -> Refusal {
+        let in_body = !matches!(self.state, State::Start { .. } | State::Fields | State::Unasked);
         self.carry = Vec::new();
         self.state = State::Unasked;
         let status = match self.role {
             Role::Request => fault.request_status(),
             Role::Response { .. } => 502,
         };
-        Refusal { status, fault, at }
+        Refusal { status, fault, at, in_body }
     }
 
     /// Takes one step at the front of `bytes`, which is not empty; the bytes used.

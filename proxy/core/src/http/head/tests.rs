@@ -438,3 +438,21 @@ fn head_is_over(scanner: &HeadScanner) -> bool {
         _ => false,
     }
 }
+
+#[test]
+fn a_head_that_is_not_whole_is_counted_from_its_first_byte() {
+    let mut scanner = HeadScanner::requests(Limits::default());
+    let first = "GET /1 HTTP/1.1\r\nHost: a\r\n\r\n";
+    let second = "GET /2 HTTP/1.1\r\nHost: b\r\nX";
+    assert_eq!(scanner.scan(format!("{first}{second}").as_bytes()), Ok(Progress::All));
+    assert_eq!(scanner.head_so_far(), second.len());
+    assert_eq!(scanner.scan(b": y\r\n\r\n"), Ok(Progress::All));
+    assert_eq!(scanner.head_so_far(), 0);
+}
+
+#[test]
+fn a6_a_fault_in_a_body_says_so() {
+    let head = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+    assert!(request(format!("{head}x\r\n").as_bytes()).expect_err("chunk").in_body);
+    assert!(!request(b"GET / HTTP/1.1\nHost: a\r\n\r\n").expect_err("line").in_body);
+}
