@@ -15,3 +15,5 @@ pub mod io;
 pub mod settings;
 /// Metrics, the access log, the sidecar's own log.
 pub mod telemetry;
+/// mTLS between sidecars.
+pub mod tls;
