@@ -1,4 +1,9 @@
 //! The wire between controller and sidecar: messages, their encoding and strict decoding, and the delta protocol.
+//!
+//! The modules stand in dependency order, a module uses only those above it.
+
+/// How much one message may hold.
+pub mod limits;
 
 /// Generated messages, clients and servers.
 pub mod pb {
@@ -12,3 +17,12 @@ pub mod pb {
         tonic::include_proto!("istio.v1.auth");
     }
 }
+
+/// Resources as bytes, and their versions.
+pub mod encoded;
+/// Why a resource is refused, and at which field.
+pub mod error;
+/// Names of resources as texts.
+pub mod name;
+/// The delta protocol, without input or output: the sidecar's end and the controller's.
+pub mod session;
