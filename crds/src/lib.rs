@@ -30,3 +30,15 @@ pub mod peer_authentication;
 
 /// What a sidecar listens on and may reach.
 pub mod sidecar;
+
+/// Kubernetes' own kinds, as far as the mesh reads them.
+pub mod core;
+
+/// The table of kinds.
+pub mod kind;
+
+/// CustomResourceDefinitions made from the types.
+pub mod schema;
+
+/// Which valid fields are not honoured yet.
+pub mod honoured;
