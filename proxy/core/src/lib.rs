@@ -3,6 +3,14 @@
 //! Nothing here does input or output, reads a clock or rolls dice: time and chance are arguments.
 //! The modules stand in dependency order, a module uses only those above it.
 
+/// Limits of a cluster, exact over all workers.
+pub mod admission;
+/// Chance as an argument.
+pub mod chance;
+/// Maps for the request path.
+pub mod hash;
+/// HTTP as it arrives: framing, targets, hosts, paths, queries, headers, gRPC.
+pub mod http;
 /// SPIFFE identities and trust domains.
 pub mod identity;
 /// How a string, a header, a name in a policy is matched.
@@ -11,7 +19,13 @@ pub mod matching;
 pub mod model;
 /// The closed list of reasons for every answer that a sidecar itself makes.
 pub mod reason;
-/// HTTP as it arrives: framing, targets, hosts, paths, queries, headers, gRPC.
-pub mod http;
+/// Which rule a request or a connection takes, and what the rule makes of it.
+pub mod route;
+/// One immutable view of the configuration, held for the length of a request.
+pub mod snapshot;
+/// Header values, query parameters and authorities as texts to match.
+pub mod text;
 /// How an endpoint is dialled, and who must answer there.
 pub mod transport;
+/// Clusters and endpoints as they run.
+pub mod upstream;

@@ -68,7 +68,9 @@ pub fn mesh_sni(cluster: &ClusterName) -> Arc<str> {
 }
 
 fn is_automatic(cluster: &Cluster, location: Location, endpoint: &Endpoint) -> bool {
-    location == Location::Internal && endpoint.meshed && !endpoint.plaintext_ports.contains(&cluster.name.port)
+    location == Location::Internal
+        && endpoint.meshed
+        && !endpoint.plaintext_ports.contains(&cluster.name.port)
 }
 
 /// The account of the endpoint's pod, which must be among the names that a user wrote; else those names.

@@ -1,0 +1,189 @@
+//! Clusters and endpoints as they run: what the controller told, and what happened since.
+//!
+//! What happened (requests under way, errors in a row, ejections, the turn of round robin) sits behind `Arc`s of its
+//! own, so that a snapshot takes it over from the one before.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+
+use crate::admission::Admission;
+use crate::identity::SpiffeId;
+use crate::model::address::AddressedWorkload;
+use crate::model::cluster::{Balancer, Cluster};
+use crate::model::endpoint::Endpoint;
+use crate::model::metadata::WorkloadMetadata;
+use crate::model::name::{AddressKey, ClusterName};
+use crate::reason::Reason;
+use crate::transport::{Transport, transport_to_workload};
+
+/// Nanoseconds since the process began, on a clock that only goes forward.
+pub type Nanos = u64;
+
+/// A cluster as it runs.
+#[derive(Debug)]
+pub struct ClusterState {
+    /// What the controller told.
+    pub cluster: Arc<Cluster>,
+    /// The endpoints that have the cluster's labels and serve its port.
+    pub endpoints: Vec<Arc<EndpointState>>,
+    /// Limits.
+    pub admission: Arc<Admission>,
+    /// The sum of the weights of the endpoints before and including each; `None` where all are equal.
+    pub(crate) shares: Option<Box<[u64]>>,
+    pub(crate) shared: Arc<ClusterShared>,
+}
+
+/// What a cluster remembers.
+#[derive(Debug, Default)]
+pub(crate) struct ClusterShared {
+    /// Whose turn it is (round robin).
+    pub(crate) turn: AtomicU64,
+    /// No endpoint is ejected at or after this time.
+    pub(crate) all_back_at: AtomicU64,
+}
+
+/// An endpoint of one cluster, as it runs.
+#[derive(Debug)]
+pub struct EndpointState {
+    /// What connections are pooled by: never the same for two addresses, clusters or expected identities.
+    pub id: EndpointId,
+    /// What is dialled: the pod's address and its port.
+    pub address: SocketAddr,
+    /// How it is dialled; or why it is not: mTLS is due, but nothing says who must answer.
+    pub transport: Result<Transport, Reason>,
+    /// Its share among endpoints; at least 1.
+    pub weight: u32,
+    /// What metrics say of it.
+    pub metadata: Arc<WorkloadMetadata>,
+    /// Who answers there, where that is known.
+    pub identity: Option<SpiffeId>,
+    /// What the controller told; `None` for an address that is in no list of endpoints.
+    pub endpoint: Option<Arc<Endpoint>>,
+    pub(crate) shared: Arc<EndpointShared>,
+}
+
+/// What an endpoint remembers.
+#[derive(Debug, Default)]
+pub(crate) struct EndpointShared {
+    pub(crate) active: AtomicU32,
+    pub(crate) server_errors: AtomicU32,
+    pub(crate) gateway_errors: AtomicU32,
+    pub(crate) local_failures: AtomicU32,
+    /// The time at which its last ejection ends; 0: it never was ejected.
+    pub(crate) ejected_until: AtomicU64,
+    /// What its last ejection's time was multiplied with.
+    pub(crate) multiplier: AtomicU32,
+}
+
+/// What connections to an endpoint are pooled by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum EndpointId {
+    /// An endpoint of a cluster.
+    Listed(u64),
+    /// An address that is in no list.
+    Address(SocketAddr),
+}
+
+/// A request under way at an endpoint; ends when dropped.
+#[derive(Debug)]
+pub struct ActiveRequest(Arc<EndpointShared>);
+
+impl EndpointState {
+    /// An address that is in no list of endpoints: dialled as it is, in clear.
+    pub fn of_address(address: SocketAddr) -> Arc<Self> {
+        Arc::new(Self {
+            id: EndpointId::Address(address),
+            address,
+            transport: Ok(Transport::Plain),
+            weight: 1,
+            metadata: Arc::default(),
+            identity: None,
+            endpoint: None,
+            shared: Arc::default(),
+        })
+    }
+
+    /// A pod that is reached by its own address, through no service.
+    pub fn of_workload(address: SocketAddr, workload: &AddressedWorkload) -> Arc<Self> {
+        Arc::new(Self {
+            id: EndpointId::Address(address),
+            address,
+            transport: transport_to_workload(AddressKey::new(address.ip(), address.port()), workload),
+            weight: 1,
+            metadata: Arc::clone(&workload.metadata),
+            identity: workload.identity.clone(),
+            endpoint: None,
+            shared: Arc::default(),
+        })
+    }
+
+    /// Counts a request under way, to the end of the guard's life.
+    pub fn begin(&self) -> ActiveRequest {
+        self.shared.active.fetch_add(1, Relaxed);
+        ActiveRequest(Arc::clone(&self.shared))
+    }
+
+    /// Requests under way, of all workers.
+    pub fn active(&self) -> u32 {
+        self.shared.active.load(Relaxed)
+    }
+
+    /// The end of its ejection, where it is ejected; heeded only where the cluster has outlier detection.
+    pub fn ejected_until(&self, now: Nanos) -> Option<Nanos> {
+        let until = self.shared.ejected_until.load(Relaxed);
+        (now < until).then_some(until)
+    }
+}
+
+impl ClusterState {
+    /// A cluster with no past and no endpoints: every address is dialled as it is.
+    pub fn passthrough(name: ClusterName) -> Arc<Self> {
+        let cluster = Cluster { balancer: Balancer::Passthrough, ..Cluster::plain(name) };
+        Arc::new(Self::assemble(Arc::new(cluster), Vec::new(), None, 0))
+    }
+
+    /// A cluster with these endpoints, and the past of `previous`; round robin of a new one begins at `seed`.
+    pub(crate) fn assemble(
+        cluster: Arc<Cluster>,
+        endpoints: Vec<Arc<EndpointState>>,
+        previous: Option<&Self>,
+        seed: u64,
+    ) -> Self {
+        Self {
+            shares: shares(&endpoints),
+            cluster,
+            endpoints,
+            admission: previous.map(|p| Arc::clone(&p.admission)).unwrap_or_default(),
+            shared: match previous {
+                Some(p) => Arc::clone(&p.shared),
+                None => Arc::new(ClusterShared { turn: AtomicU64::new(seed), ..Default::default() }),
+            },
+        }
+    }
+
+    /// How many endpoints are ejected. Looks at each: not for the request path.
+    pub fn ejected(&self, now: Nanos) -> usize {
+        self.endpoints.iter().filter(|e| e.ejected_until(now).is_some()).count()
+    }
+
+    /// Whether any endpoint may be ejected.
+    pub(crate) fn may_have_ejected(&self, now: Nanos) -> bool {
+        self.cluster.outlier.is_some() && now < self.shared.all_back_at.load(Relaxed)
+    }
+}
+
+impl Drop for ActiveRequest {
+    fn drop(&mut self) {
+        self.0.active.fetch_sub(1, Relaxed);
+    }
+}
+
+fn shares(endpoints: &[Arc<EndpointState>]) -> Option<Box<[u64]>> {
+    let first = endpoints.first()?.weight;
+    let sum = |total: &mut u64, e: &Arc<EndpointState>| {
+        *total += u64::from(e.weight);
+        Some(*total)
+    };
+    endpoints.iter().any(|e| e.weight != first).then(|| endpoints.iter().scan(0, sum).collect())
+}
