@@ -29,3 +29,5 @@ pub mod text;
 pub mod transport;
 /// Clusters and endpoints as they run.
 pub mod upstream;
+/// What a connection carries, from its first bytes.
+pub mod detect;
