@@ -17,3 +17,5 @@ pub mod settings;
 pub mod telemetry;
 /// mTLS between sidecars.
 pub mod tls;
+/// Opaque bytes between two connections.
+pub mod tcp;
