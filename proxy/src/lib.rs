@@ -19,3 +19,9 @@ pub mod telemetry;
 pub mod tls;
 /// Opaque bytes between two connections.
 pub mod tcp;
+/// Where a connection was going before it was redirected here.
+pub mod orig_dst;
+/// Listening sockets, and taking connections from them.
+pub mod accept;
+/// The end of a sidecar: what stops at once, what may finish, what is cut.
+pub mod drain;
