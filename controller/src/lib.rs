@@ -3,11 +3,13 @@
 //! The path of a configuration, in the order of the modules:
 //! source -> validate -> world -> compile -> push.
 
-/// From the world to what one sidecar is told.
-pub mod compile;
+/// Where objects come from.
+pub mod source;
 /// Objects as they are once understood.
 pub mod fragment;
-/// Where objects come from: a directory of manifests.
-pub mod source;
+/// An object to a fragment, or to what is wrong with it.
+pub mod validate;
 /// All that is known, joined.
 pub mod world;
+/// From the world to what one sidecar is told.
+pub mod compile;

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use weft_core::model::name::ObjectName;
+use weft_core::model::name::{ObjectName, ServiceName};
 use weft_core::model::protocol::Protocol;
 
+use super::mesh::CLUSTER_DOMAIN;
 use super::meta::{Meta, Selector, Visibility};
 
 /// A Service.
@@ -112,4 +113,21 @@ pub struct Namespace {
     pub name: Arc<str>,
     /// Labels.
     pub labels: Arc<BTreeMap<String, String>>,
+}
+
+impl Service {
+    /// The service's fully qualified host.
+    pub fn host(&self) -> Arc<str> {
+        host_of(&self.meta.name)
+    }
+
+    /// The name under which sidecars ask for it.
+    pub fn service_name(&self) -> ServiceName {
+        ServiceName { namespace: self.meta.name.namespace.clone(), host: self.host() }
+    }
+}
+
+/// The fully qualified host of a Kubernetes service.
+pub fn host_of(name: &ObjectName) -> Arc<str> {
+    format!("{}.{}.svc.{CLUSTER_DOMAIN}", name.name, name.namespace).into()
 }

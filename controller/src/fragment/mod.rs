@@ -7,13 +7,70 @@
 pub mod destination_rule;
 /// Kubernetes' own kinds: namespaces, services, pods, endpoint slices.
 pub mod kubernetes;
-/// Mesh-wide settings.
-pub mod mesh;
 /// Names, ages and origins of objects; selectors; visibility.
 pub mod meta;
+/// Mesh-wide settings.
+pub mod mesh;
 /// AuthorizationPolicies and PeerAuthentications.
 pub mod security;
 /// Sidecars.
 pub mod sidecar;
 /// VirtualServices.
 pub mod virtual_service;
+
+use std::sync::Arc;
+
+use weft_core::model::name::ObjectName;
+
+/// An object that is understood.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Fragment {
+    /// The ConfigMap of mesh-wide settings.
+    Mesh(mesh::Mesh),
+    /// A Namespace.
+    Namespace(kubernetes::Namespace),
+    /// A Service.
+    Service(kubernetes::Service),
+    /// A Pod.
+    Pod(kubernetes::Pod),
+    /// An EndpointSlice.
+    EndpointSlice(kubernetes::EndpointSlice),
+    /// A VirtualService.
+    VirtualService(virtual_service::VirtualService),
+    /// A DestinationRule.
+    DestinationRule(Box<destination_rule::DestinationRule>),
+    /// An AuthorizationPolicy.
+    AuthorizationPolicy(security::AuthorizationPolicy),
+    /// A PeerAuthentication.
+    PeerAuthentication(security::PeerAuthentication),
+    /// A Sidecar.
+    Sidecar(sidecar::Sidecar),
+}
+
+/// What tells a fragment from every other.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum FragmentKey {
+    /// The one ConfigMap of mesh-wide settings.
+    Mesh,
+    /// A Namespace.
+    Namespace(Arc<str>),
+    /// A Service.
+    Service(ObjectName),
+    /// A Pod.
+    Pod(ObjectName),
+    /// An EndpointSlice.
+    EndpointSlice(ObjectName),
+    /// A VirtualService.
+    VirtualService(ObjectKey),
+    /// A DestinationRule.
+    DestinationRule(ObjectKey),
+    /// An AuthorizationPolicy.
+    AuthorizationPolicy(ObjectKey),
+    /// A PeerAuthentication.
+    PeerAuthentication(ObjectKey),
+    /// A Sidecar.
+    Sidecar(ObjectKey),
+}
+
+/// An object's name and the group it was written in; ours sorts first.
+pub type ObjectKey = (ObjectName, meta::Origin);

@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use weft_core::model::name::ResourceName;
 
-use super::host_of;
 use crate::fragment::destination_rule::DestinationRule;
-use crate::fragment::kubernetes::{EndpointSlice, Pod, Service};
+use crate::fragment::kubernetes::{EndpointSlice, Pod, Service, host_of};
 use crate::fragment::virtual_service::VirtualService;
 
 /// Which resources a change may have changed. Too much is only slow; too little is a defect.

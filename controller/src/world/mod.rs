@@ -14,17 +14,18 @@ pub mod table;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use weft_core::model::name::{ObjectName, ServiceName};
+use weft_core::model::name::ObjectName;
 
 use self::dirty::Dirty;
 use self::index::Index;
 use self::table::Table;
 use crate::fragment::destination_rule::DestinationRule;
 use crate::fragment::kubernetes::{EndpointSlice, Namespace, Pod, Service};
-use crate::fragment::mesh::{CLUSTER_DOMAIN, Mesh};
+use crate::fragment::mesh::Mesh;
 use crate::fragment::security::{AuthorizationPolicy, PeerAuthentication};
 use crate::fragment::sidecar::Sidecar;
 use crate::fragment::virtual_service::VirtualService;
+use crate::fragment::{Fragment, FragmentKey};
 
 /// The joined state.
 #[derive(Clone, Debug, Default)]
@@ -53,31 +54,6 @@ pub struct World {
     pub sidecars: Table<Sidecar>,
     /// What is found by host and by address.
     pub index: Arc<Index>,
-}
-
-/// An object that is understood.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Fragment {
-    /// The ConfigMap of mesh-wide settings.
-    Mesh(Mesh),
-    /// A Namespace.
-    Namespace(Namespace),
-    /// A Service.
-    Service(Service),
-    /// A Pod.
-    Pod(Pod),
-    /// An EndpointSlice.
-    EndpointSlice(EndpointSlice),
-    /// A VirtualService.
-    VirtualService(VirtualService),
-    /// A DestinationRule.
-    DestinationRule(Box<DestinationRule>),
-    /// An AuthorizationPolicy.
-    AuthorizationPolicy(AuthorizationPolicy),
-    /// A PeerAuthentication.
-    PeerAuthentication(PeerAuthentication),
-    /// A Sidecar.
-    Sidecar(Sidecar),
 }
 
 impl World {
@@ -161,48 +137,6 @@ impl World {
         self.mesh = Arc::new(mesh);
         if same { Dirty::default() } else { Dirty::all() }
     }
-}
-
-/// What tells a fragment from every other.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum FragmentKey {
-    /// The one ConfigMap of mesh-wide settings.
-    Mesh,
-    /// A Namespace.
-    Namespace(Arc<str>),
-    /// A Service.
-    Service(ObjectName),
-    /// A Pod.
-    Pod(ObjectName),
-    /// An EndpointSlice.
-    EndpointSlice(ObjectName),
-    /// A VirtualService.
-    VirtualService(table::Key),
-    /// A DestinationRule.
-    DestinationRule(table::Key),
-    /// An AuthorizationPolicy.
-    AuthorizationPolicy(table::Key),
-    /// A PeerAuthentication.
-    PeerAuthentication(table::Key),
-    /// A Sidecar.
-    Sidecar(table::Key),
-}
-
-impl Service {
-    /// The service's fully qualified host.
-    pub fn host(&self) -> Arc<str> {
-        host_of(&self.meta.name)
-    }
-
-    /// The name under which sidecars ask for it.
-    pub fn service_name(&self) -> ServiceName {
-        ServiceName { namespace: self.meta.name.namespace.clone(), host: self.host() }
-    }
-}
-
-/// The fully qualified host of a Kubernetes service.
-pub fn host_of(name: &ObjectName) -> Arc<str> {
-    format!("{}.{}.svc.{CLUSTER_DOMAIN}", name.name, name.namespace).into()
 }
 
 fn put<K: Ord, T: PartialEq>(

@@ -6,14 +6,12 @@ use std::sync::Arc;
 use weft_core::model::name::ObjectName;
 
 use super::dirty::Dirty;
+use crate::fragment::ObjectKey;
 use crate::fragment::meta::{Meta, Origin};
-
-/// An object's name and the group it was written in; ours sorts first.
-pub type Key = (ObjectName, Origin);
 
 /// All objects of one kind.
 #[derive(Clone, Debug)]
-pub struct Table<T>(BTreeMap<Key, Arc<T>>);
+pub struct Table<T>(BTreeMap<ObjectKey, Arc<T>>);
 
 impl<T> Default for Table<T> {
     fn default() -> Self {
@@ -37,7 +35,7 @@ impl<T: PartialEq> Table<T> {
     }
 
     /// Takes an object out.
-    pub fn take(&mut self, key: &Key, touched: impl Fn(&T) -> Dirty) -> Dirty {
+    pub fn take(&mut self, key: &ObjectKey, touched: impl Fn(&T) -> Dirty) -> Dirty {
         self.0.remove(key).map(|old| touched(&old)).unwrap_or_default()
     }
 }
