@@ -30,15 +30,11 @@ pub enum When {
     IsNot(&'static [&'static str]),
     /// A text that begins with one of these.
     StartsWith(&'static [&'static str]),
-    /// An object without this member.
-    Lacks(&'static str),
 }
 
-use When::{Is, IsNot, Lacks, StartsWith, Written};
+use When::{Is, IsNot, StartsWith, Written};
 
 const VIRTUAL_SERVICE: &[(&str, When)] = &[
-    ("spec.gateways[]", IsNot(&["mesh"])),
-    ("spec.http[].match[].gateways[]", IsNot(&["mesh"])),
     ("spec.http[].match[].statPrefix", Written),
     ("spec.http[].delegate", Written),
     ("spec.http[].fault", Written),
@@ -48,7 +44,6 @@ const VIRTUAL_SERVICE: &[(&str, When)] = &[
     ("spec.http[].mirrorPercentage", Written),
     ("spec.http[].corsPolicy", Written),
     ("spec.tls", Written),
-    ("spec.tcp[].match[].gateways[]", IsNot(&["mesh"])),
     ("spec.tcp[].match[].sourceSubnet", Written),
 ];
 
@@ -97,7 +92,6 @@ const AUTHORIZATION_POLICY: &[(&str, When)] = &[
 const SIDECAR: &[(&str, When)] = &[
     ("spec.ingress[].tls", Written),
     ("spec.ingress[].connectionPool", Written),
-    ("spec.egress[]", Lacks("port")),
     ("spec.inboundConnectionPool", Written),
     ("spec.outboundTrafficPolicy.mode", Is(&["ALLOW_ANY_DYNAMIC_DNS"])),
     ("spec.outboundTrafficPolicy.egressProxy", Written),
@@ -180,7 +174,6 @@ impl When {
             Is(texts) => text.is_some_and(|text| texts.contains(&text)),
             IsNot(texts) => text.is_some_and(|text| !texts.contains(&text)),
             StartsWith(beginnings) => text.is_some_and(|text| beginnings.iter().any(|b| text.starts_with(b))),
-            Lacks(name) => value.is_object() && !member(value, name).is_some_and(|(_, port)| written(port)),
         }
     }
 }
@@ -210,7 +203,7 @@ mod tests {
         });
         assert_eq!(
             unhonoured(Kind::VirtualService, &spec),
-            ["spec.gateways[1]", "spec.http[2].fault", "spec.http[1].mirror_percent"]
+            ["spec.http[2].fault", "spec.http[1].mirror_percent"]
         );
     }
 
@@ -243,7 +236,7 @@ mod tests {
         assert!(policy(when("request.headers[authorization]")).is_empty());
         assert_eq!(policy(when("request.auth.claims[a]")), ["spec.rules[0].when[0].key"]);
         let sidecar = |spec| unhonoured(Kind::Sidecar, &spec);
-        assert_eq!(sidecar(json!({"egress": [{"hosts": ["*/*"]}]})), ["spec.egress[0]"]);
+        assert!(sidecar(json!({"egress": [{"hosts": ["*/*"]}]})).is_empty());
         assert!(sidecar(json!({"egress": [{"hosts": ["*/*"], "port": {"number": 80}}]})).is_empty());
     }
 
@@ -267,9 +260,6 @@ mod tests {
                 };
                 let known = &field["enum"];
                 assert!(names.iter().all(|name| known.as_array().is_some_and(|k| k.contains(&json!(name)))));
-                if let Lacks(name) = rule.when {
-                    assert!(field["properties"][name].is_object(), "{}", rule.path);
-                }
             }
         }
     }

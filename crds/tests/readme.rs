@@ -84,7 +84,6 @@ fn honoured(path: &str, rules: &[Rule]) -> String {
         Some(When::Is(names)) => format!("yes, **not yet** {}", code(names)),
         Some(When::IsNot(names)) => format!("only {}", code(names)),
         Some(When::StartsWith(names)) => format!("yes, **not yet** what starts with {}", code(names)),
-        Some(When::Lacks(name)) => format!("only entries with `{name}`"),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::{HeaderValue, StatusCode};
-use weft_core::matching::Pattern;
+use weft_core::matching::Substitution;
 use weft_core::model::route::{
     DirectResponse, PathRewrite, Redirect, RedirectPath, RedirectPort, RetryOn, RetryPolicy, Rewrite,
 };
@@ -29,9 +29,8 @@ pub fn rewrite(findings: &mut Findings, path: &str, written: Option<&written::Ht
         findings.error(path, "says two things of the path; write one of uri, uriRegexRewrite");
     }
     let replaced = regex.and_then(|regex| {
-        let pattern =
-            findings.take(&format!("{path}.uriRegexRewrite.match"), Pattern::new(&regex.matches))?;
-        Some(PathRewrite::Regex { pattern, replacement: regex.rewrite.as_str().into() })
+        let made = Substitution::new(&regex.matches, &regex.rewrite);
+        findings.take(&format!("{path}.uriRegexRewrite"), made).map(PathRewrite::Regex)
     });
     let uri =
         Some(&written.uri).filter(|uri| !uri.is_empty()).map(|uri| PathRewrite::Uri(uri.as_str().into()));

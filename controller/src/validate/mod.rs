@@ -127,9 +127,22 @@ fn is_mesh_settings(id: &ObjectId) -> bool {
 fn mesh_kind(findings: &mut Findings, kind: Kind, origin: kind::Origin, object: &Object) -> Option<Fragment> {
     let origin = origin_of(origin);
     let spec = object.value.get("spec").cloned().unwrap_or(Value::Null);
+    let fragment = of_kind(findings, kind, origin, object);
     for path in weft_crds::honoured::unhonoured(kind, &spec) {
-        findings.unhonoured(path, "is not honoured yet");
+        if !findings.unhonoured.iter().any(|known| known.path == path) {
+            findings.unhonoured(path, "is not honoured yet");
+        }
     }
+    // A policy is made before the table of fields has spoken.
+    match fragment {
+        Some(Fragment::AuthorizationPolicy(policy)) if !findings.accepted() => {
+            Some(Fragment::AuthorizationPolicy(authorization::closed(policy.meta, policy.selector)))
+        }
+        other => other,
+    }
+}
+
+fn of_kind(findings: &mut Findings, kind: Kind, origin: Origin, object: &Object) -> Option<Fragment> {
     match kind {
         Kind::VirtualService => {
             let (meta, spec) = typed(findings, object, origin)?;
@@ -252,3 +265,6 @@ fn meta_of(object: &Object, written: &ObjectMeta, origin: Origin) -> Meta {
         origin,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -27,7 +27,7 @@ pub fn virtual_service(findings: &mut Findings, meta: Meta, spec: &Written) -> V
     common::bounded(findings, "spec.tcp", &spec.tcp);
     let mut read = Reader { findings, meta: &meta, catch_all: None };
     let http = spec.http.iter().enumerate().filter_map(|(i, rule)| read.http_rule(i, rule)).collect();
-    let tcp = spec.tcp.iter().enumerate().map(|(i, rule)| read.tcp_rule(i, rule)).collect();
+    let tcp = spec.tcp.iter().enumerate().filter_map(|(i, rule)| read.tcp_rule(i, rule)).collect();
     let visibility = common::visibility(findings, "spec.exportTo", &spec.export_to, &namespace);
     VirtualService { meta, hosts, visibility, mesh, http, tcp }
 }
@@ -86,10 +86,11 @@ impl Reader<'_> {
         if rule.matches.iter().all(http_match::is_empty) && self.catch_all.is_none() {
             self.catch_all = Some(i);
         }
+        let elsewhere = matches.is_empty() && !rule.matches.is_empty();
         let headers = rule.headers.as_ref();
         let request = headers.and_then(|h| h.request.as_ref());
         let response = headers.and_then(|h| h.response.as_ref());
-        Some(HttpRule {
+        let made = HttpRule {
             source: self.source(&format!("http[{i}]"), &rule.name),
             action: self.action(&path, rule)?,
             matches,
@@ -99,7 +100,9 @@ impl Reader<'_> {
                 &format!("{path}.headers.response"),
                 response,
             ),
-        })
+        };
+        // Every block speaks of gateways: no sidecar has the rule.
+        (!elsewhere).then_some(made)
     }
 
     fn source(&self, path: &str, name: &str) -> RuleSource {
@@ -247,19 +250,21 @@ impl Reader<'_> {
         Some(all)
     }
 
-    fn tcp_rule(&mut self, i: usize, rule: &TcpRoute) -> TcpRule {
+    fn tcp_rule(&mut self, i: usize, rule: &TcpRoute) -> Option<TcpRule> {
         let path = format!("spec.tcp[{i}]");
         if rule.route.is_empty() {
             self.findings.error(&path, "does nothing; write route");
         }
-        let matches = rule.matches.iter().enumerate();
-        let matches =
-            matches.map(|(m, block)| self.tcp_block(&format!("{path}.match[{m}]"), block)).collect();
-        TcpRule {
-            source: self.source(&format!("tcp[{i}]"), ""),
-            matches,
-            destinations: self.tcp_destinations(&format!("{path}.route"), &rule.route),
-        }
+        let blocks = rule.matches.iter().enumerate();
+        let blocks = blocks.map(|(m, block)| (block, self.tcp_block(&format!("{path}.match[{m}]"), block)));
+        let blocks: Vec<_> = blocks.collect();
+        let mesh = |block: &L4Match| block.gateways.is_empty() || block.gateways.iter().any(|g| g == "mesh");
+        let matches: Vec<_> =
+            blocks.into_iter().filter(|(written, _)| mesh(written)).map(|(_, made)| made).collect();
+        let elsewhere = matches.is_empty() && !rule.matches.is_empty();
+        let destinations = self.tcp_destinations(&format!("{path}.route"), &rule.route);
+        let made = TcpRule { source: self.source(&format!("tcp[{i}]"), ""), matches, destinations };
+        (!elsewhere).then_some(made)
     }
 
     fn tcp_destinations(&mut self, path: &str, written: &[RouteDestination]) -> Vec<(Target, u32)> {
