@@ -19,8 +19,16 @@ pub mod matching;
 pub mod model;
 /// The closed list of reasons for every answer that a sidecar itself makes.
 pub mod reason;
+/// Which endpoint of a cluster takes a request.
+pub mod balance;
+/// When an endpoint is set aside, and for how long.
+pub mod outlier;
+/// Whether a request is sent again, when, and until when.
+pub mod retry;
 /// Which rule a request or a connection takes, and what the rule makes of it.
 pub mod route;
+/// Who may do what.
+pub mod authz;
 /// One immutable view of the configuration, held for the length of a request.
 pub mod snapshot;
 /// Header values, query parameters and authorities as texts to match.

@@ -1,28 +1,16 @@
-//! Header values and query parameters as one text, for those who match them.
+//! Header values, authorities and hosts as texts that conditions are asked about.
 
 use http::{HeaderMap, HeaderName};
-use smallvec::SmallVec;
+
+use crate::http::headers::joined;
 
 /// Gives `ask` the value of a header as Envoy and Istio see it: repeated fields joined with a comma. Bytes that are
 /// no UTF-8 are shown as replacement characters, so that they match no text that a user wrote.
 pub fn with_header<R>(headers: &HeaderMap, name: &HeaderName, ask: impl FnOnce(Option<&str>) -> R) -> R {
-    let mut values = headers.get_all(name).iter();
-    let Some(first) = values.next() else { return ask(None) };
-    let Some(second) = values.next() else { return with_text(first.as_bytes(), |text| ask(Some(text))) };
-    let mut joined: SmallVec<[u8; 256]> = SmallVec::from_slice(first.as_bytes());
-    for value in std::iter::once(second).chain(values) {
-        joined.push(b',');
-        joined.extend_from_slice(value.as_bytes());
+    match joined(headers, name) {
+        None => ask(None),
+        Some(value) => ask(Some(&String::from_utf8_lossy(&value))),
     }
-    with_text(&joined, |text| ask(Some(text)))
-}
-
-/// The first value of a query parameter, as sent; empty where it has no `=`.
-pub fn parameter<'q>(query: &'q str, name: &str) -> Option<&'q str> {
-    query.split('&').find_map(|pair| {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (key == name).then_some(value)
-    })
 }
 
 /// Whether a host is one that a pattern means: itself, `*.x` for every name under `x`, `*` for all. Case does not count.
@@ -52,20 +40,13 @@ pub fn split_port(authority: &str) -> (&str, Option<u16>) {
     }
 }
 
-fn with_text<R>(bytes: &[u8], ask: impl FnOnce(&str) -> R) -> R {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => ask(text),
-        Err(_) => ask(&String::from_utf8_lossy(bytes)),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use http::HeaderValue;
 
     #[test]
-    fn b8_repeated_headers_are_one_text_and_the_first_parameter_counts() {
+    fn b8_repeated_headers_are_one_text() {
         let name = HeaderName::from_static("x-a");
         let mut headers = HeaderMap::new();
         assert!(with_header(&headers, &name, |v| v.is_none()));
@@ -74,8 +55,6 @@ mod tests {
         assert!(with_header(&headers, &name, |v| v == Some("1,2")));
         headers.insert(&name, HeaderValue::from_bytes(b"a\xff").unwrap());
         assert!(with_header(&headers, &name, |v| v == Some("a\u{fffd}")));
-        assert_eq!(parameter("b=0&a=1&a=2&c", "a"), Some("1"));
-        assert_eq!((parameter("c", "c"), parameter("c", "d")), (Some(""), None));
     }
 
     #[test]

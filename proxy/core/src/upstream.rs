@@ -29,9 +29,18 @@ pub struct ClusterState {
     pub endpoints: Vec<Arc<EndpointState>>,
     /// Limits.
     pub admission: Arc<Admission>,
-    /// The sum of the weights of the endpoints before and including each; `None` where all are equal.
-    pub(crate) shares: Option<Box<[u64]>>,
+    /// Where weights differ.
+    pub(crate) shares: Option<Shares>,
     pub(crate) shared: Arc<ClusterShared>,
+}
+
+/// Endpoints as stretches of a line, as long as their weights.
+#[derive(Debug)]
+pub(crate) struct Shares {
+    /// Where each stretch ends.
+    ends: Box<[u64]>,
+    /// A step of about the golden section of the line that shares no factor with its length.
+    stride: u64,
 }
 
 /// What a cluster remembers.
@@ -151,7 +160,7 @@ impl ClusterState {
         seed: u64,
     ) -> Self {
         Self {
-            shares: shares(&endpoints),
+            shares: Shares::of(&endpoints),
             cluster,
             endpoints,
             admission: previous.map(|p| Arc::clone(&p.admission)).unwrap_or_default(),
@@ -179,11 +188,46 @@ impl Drop for ActiveRequest {
     }
 }
 
-fn shares(endpoints: &[Arc<EndpointState>]) -> Option<Box<[u64]>> {
-    let first = endpoints.first()?.weight;
-    let sum = |total: &mut u64, e: &Arc<EndpointState>| {
-        *total += u64::from(e.weight);
-        Some(*total)
-    };
-    endpoints.iter().any(|e| e.weight != first).then(|| endpoints.iter().scan(0, sum).collect())
+impl Shares {
+    /// The line of these endpoints; `None` where all weigh the same.
+    fn of(endpoints: &[Arc<EndpointState>]) -> Option<Self> {
+        let first = endpoints.first()?.weight;
+        let end = |sum: &mut u64, endpoint: &Arc<EndpointState>| {
+            *sum += u64::from(endpoint.weight);
+            Some(*sum)
+        };
+        let differ = endpoints.iter().any(|endpoint| endpoint.weight != first);
+        let ends = || -> Box<[u64]> { endpoints.iter().scan(0, end).collect() };
+        differ.then(ends).map(|ends| Self { stride: stride(ends.last().copied().unwrap_or(0)), ends })
+    }
+
+    /// The endpoint at a place of the line, 0 to `u64::MAX` from end to end.
+    pub(crate) fn at(&self, random: u64) -> usize {
+        let at = (u128::from(random) * u128::from(self.length())) >> 64;
+        self.place(at as u64)
+    }
+
+    /// The endpoint of a turn: in as many turns as the line is long, each has as many as its weight, spread out.
+    pub(crate) fn in_turn(&self, turn: u64) -> usize {
+        let length = self.length();
+        let at = u128::from(turn % length) * u128::from(self.stride) % u128::from(length);
+        self.place(at as u64)
+    }
+
+    fn place(&self, at: u64) -> usize {
+        self.ends.partition_point(|end| *end <= at)
+    }
+
+    fn length(&self) -> u64 {
+        self.ends.last().copied().unwrap_or(0).max(1)
+    }
+}
+
+fn stride(length: u64) -> u64 {
+    let golden = u64::try_from(u128::from(length) * 618 / 1000).unwrap_or(1).max(1);
+    (golden..=length).find(|step| gcd(*step, length) == 1).unwrap_or(1)
+}
+
+fn gcd(a: u64, b: u64) -> u64 {
+    if b == 0 { a } else { gcd(b, a % b) }
 }

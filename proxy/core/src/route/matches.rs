@@ -5,6 +5,7 @@ use http::HeaderName;
 use http::header::HOST;
 
 use super::{ConnectionView, RequestView};
+use crate::http::query::{self, QueryValue};
 use crate::matching::StringMatch;
 use crate::model::route::{HttpMatch, TcpMatch};
 use crate::text;
@@ -21,7 +22,7 @@ pub(super) fn http(block: &HttpMatch, request: &RequestView<'_>) -> bool {
             .iter()
             .all(|(name, m)| header(request, name, |value| value.is_some_and(|value| m.matches(value))))
         && block.without_headers.iter().all(|(name, m)| header(request, name, |value| lacks(m, value)))
-        && block.query.iter().all(|(name, m)| parameter(request, name).is_some_and(|value| m.matches(value)))
+        && block.query.iter().all(|(name, m)| parameter(request, name).is_some_and(|value| fits(m, value)))
         && holds(&block.authority, request.authority)
         && holds(&block.scheme, request.scheme)
 }
@@ -57,8 +58,17 @@ fn lacks(condition: &StringMatch, value: Option<&str>) -> bool {
     }
 }
 
-fn parameter<'a>(request: &RequestView<'a>, name: &str) -> Option<&'a str> {
-    text::parameter(request.query?, name)
+fn parameter<'a>(request: &RequestView<'a>, name: &str) -> Option<QueryValue<'a>> {
+    query::parameter(request.query?, name)
+}
+
+fn fits(condition: &StringMatch, value: QueryValue<'_>) -> bool {
+    match condition {
+        StringMatch::Present => true,
+        StringMatch::Exact(text) => value.is(text),
+        StringMatch::Prefix(text) => value.starts_with(text),
+        StringMatch::Regex(pattern) => pattern.matches(&value.decoded()),
+    }
 }
 
 fn names(patterns: &[std::sync::Arc<str>], sni: &str) -> bool {

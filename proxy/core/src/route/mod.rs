@@ -31,7 +31,7 @@ pub struct RequestView<'a> {
     pub path: &'a str,
     /// The query, without `?`.
     pub query: Option<&'a str>,
-    /// Host or `:authority` as sent, with its port.
+    /// Host or `:authority`, with its port unless that is the scheme's default.
     pub authority: &'a str,
     /// `http` or `https`.
     pub scheme: &'a str,

@@ -1,0 +1,82 @@
+//! What a policy is asked about, and how it is read.
+
+use std::net::IpAddr;
+
+use http::{HeaderMap, HeaderName, Method};
+
+use crate::http::path::without_parameters;
+use crate::identity::SpiffeId;
+use crate::matching::Wildcard;
+use crate::text::{with_header, without_port};
+
+/// A request or a connection as policies see it.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestFacts<'a> {
+    /// Who the peer is, by its certificate; `None` for plaintext: conditions on who it is do not match, their
+    /// opposites do.
+    pub peer: Option<&'a SpiffeId>,
+    /// The address of the connection's peer.
+    pub source_ip: IpAddr,
+    /// The address of the original client, as far as that is trusted; else the peer's.
+    pub remote_ip: IpAddr,
+    /// The address that was dialled.
+    pub destination_ip: IpAddr,
+    /// The workload's own port that was dialled (not the service's).
+    pub destination_port: u16,
+    /// The server name of the TLS hello.
+    pub sni: Option<&'a str>,
+    /// The request; `None` on opaque connections.
+    pub http: Option<HttpFacts<'a>>,
+}
+
+/// What only HTTP requests have.
+#[derive(Clone, Copy, Debug)]
+pub struct HttpFacts<'a> {
+    /// The method.
+    pub method: &'a Method,
+    /// The normalised path, without the query.
+    pub path: &'a str,
+    /// Host or `:authority`, with its port unless that is the scheme's default.
+    pub authority: &'a str,
+    /// The headers.
+    pub headers: &'a HeaderMap,
+}
+
+/// How a text that can be read in two ways is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// As it stands: what lets in must match this.
+    Plain,
+    /// In any way that someone behind could read it: what keeps out needs to match one of them.
+    Any,
+}
+
+impl<'a> HttpFacts<'a> {
+    /// Whether the authority is a host; also read without its port, and without the dot of the root at its end.
+    pub(super) fn host_is(&self, reading: Reading, host: &Wildcard) -> bool {
+        let bare = without_port(self.authority);
+        host.matches_ignoring_case(self.authority)
+            || (reading == Reading::Any
+                && (host.matches_ignoring_case(bare)
+                    || host.matches_ignoring_case(bare.strip_suffix('.').unwrap_or(bare))))
+    }
+
+    /// Whether the path fulfils a condition; also read without `;parameters`, as some servers do.
+    pub(super) fn path_is(&self, reading: Reading, matches: impl Fn(&str) -> bool) -> bool {
+        matches(self.path)
+            || (reading == Reading::Any && self.path.contains(';') && matches(&without_parameters(self.path)))
+    }
+
+    /// Whether a header has a value; also read as any member of a list. A header that is absent has none.
+    pub(super) fn header_is(&self, reading: Reading, name: &HeaderName, value: &Wildcard) -> bool {
+        with_header(self.headers, name, |text| match text {
+            None => false,
+            Some(text) => value.matches(text) || (reading == Reading::Any && any_member_is(text, value)),
+        })
+    }
+}
+
+fn any_member_is(text: &str, value: &Wildcard) -> bool {
+    *value == Wildcard::Present
+        || text.split(',').any(|member| value.matches(member.trim_matches([' ', '\t'])))
+}
