@@ -98,9 +98,7 @@ impl Io {
     /// The socket with what was seen of it, to begin TLS on it; `None` where TLS is on already.
     pub fn into_socket(self) -> Option<Socket> {
         match self.stream {
-            Stream::Plain(socket) => {
-                Some(Socket { ahead: self.seen, ..Socket::for_tls(socket.tcp) })
-            }
+            Stream::Plain(socket) => Some(Socket { ahead: self.seen, ..Socket::for_tls(socket.tcp) }),
             Stream::TlsClient(_) | Stream::TlsServer(_) => None,
         }
     }
@@ -144,11 +142,7 @@ impl Io {
 }
 
 impl AsyncRead for Io {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if !this.seen.is_empty() {
             drain_into(&mut this.seen, buf);
@@ -214,11 +208,7 @@ impl Socket {
 }
 
 impl AsyncRead for Socket {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.read_ahead == 0 {
             return Pin::new(&mut this.tcp).poll_read(cx, buf);

@@ -25,3 +25,5 @@ pub mod orig_dst;
 pub mod accept;
 /// The end of a sidecar: what stops at once, what may finish, what is cut.
 pub mod drain;
+/// What is known of a client's connection before its first request.
+pub mod downstream;

@@ -79,7 +79,9 @@ mod tests {
     #[tokio::test]
     async fn g17_what_is_addressed_to_the_sidecar_is_a_loop() {
         let tcp = accepted().await;
-        for loops in ["127.0.0.1:15001", "10.0.0.7:15006", "[fd00::7]:15001", "[::1]:15006", "[::ffff:10.0.0.7]:15006"] {
+        for loops in
+            ["127.0.0.1:15001", "10.0.0.7:15006", "[fd00::7]:15001", "[::1]:15006", "[::ffff:10.0.0.7]:15006"]
+        {
             let origin = Origin::Fixed(loops.parse().unwrap());
             assert_eq!(origin.destination(&tcp, &own()), Err(Reason::Loop), "{loops}");
         }

@@ -56,8 +56,12 @@ where
         let sent = up.poll(cx, client, server, &traffic.sent);
         let received = down.poll(cx, server, client, &traffic.received);
         match (sent, received) {
-            (Poll::Ready(Err(fault)), _) => return Poll::Ready(fault.end(End::ClientFailed, End::ServerFailed)),
-            (_, Poll::Ready(Err(fault))) => return Poll::Ready(fault.end(End::ServerFailed, End::ClientFailed)),
+            (Poll::Ready(Err(fault)), _) => {
+                return Poll::Ready(fault.end(End::ClientFailed, End::ServerFailed));
+            }
+            (_, Poll::Ready(Err(fault))) => {
+                return Poll::Ready(fault.end(End::ServerFailed, End::ClientFailed));
+            }
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(End::Closed),
             _ => {}
         }

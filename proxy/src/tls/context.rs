@@ -3,16 +3,16 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
-use rustls::client::{Resumption, ResolvesClientCert};
+use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::crypto::CryptoProvider;
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::version::TLS13;
 use rustls::{ClientConfig, ServerConfig, SignatureScheme};
+use weft_core::detect::alpn;
 use weft_core::model::workload::TrustBundle;
 use weft_core::transport::MutualTls;
 
-use super::alpn;
 use super::fault::TlsFault;
 use super::trust::{ExpectedServer, Trust};
 use crate::clock::Clock;
@@ -98,7 +98,7 @@ impl Trusting {
             .with_protocol_versions(&[&TLS13])?
             .with_client_cert_verifier(trust.clone())
             .with_cert_resolver(own.clone());
-        server.alpn_protocols = alpn::served();
+        server.alpn_protocols = owned(alpn::SERVER);
         server.session_storage = Arc::new(NoServerSessionStorage {});
         server.send_tls13_tickets = 0;
         server.max_early_data_size = 0;
@@ -112,6 +112,11 @@ impl Trusting {
         client.resumption = Resumption::disabled();
         Ok(Self { trust, server: Arc::new(server), client: Arc::new(client) })
     }
+}
+
+/// Protocol names as the TLS library holds them.
+pub(super) fn owned(names: &[&[u8]]) -> Vec<Vec<u8>> {
+    names.iter().map(|name| name.to_vec()).collect()
 }
 
 impl OwnCertificate {

@@ -108,7 +108,9 @@ impl TlsFault {
             Error::PeerIncompatible(_) => Self::Version,
             Error::NoApplicationProtocol => Self::Protocol,
             Error::AlertReceived(_) => Self::Refused,
-            Error::PeerMisbehaved(PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme) => Self::BadSignature,
+            Error::PeerMisbehaved(PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme) => {
+                Self::BadSignature
+            }
             _ => Self::Malformed,
         }
     }
@@ -119,7 +121,9 @@ impl TlsFault {
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => Self::NotYetValid,
             CertificateError::UnknownIssuer => Self::UnknownIssuer,
             CertificateError::BadSignature => Self::BadSignature,
-            CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => Self::Purpose,
+            CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+                Self::Purpose
+            }
             CertificateError::Other(OtherError(other)) => {
                 other.downcast_ref::<IdentityFault>().map_or(Self::BadCertificate, |fault| fault.kind())
             }

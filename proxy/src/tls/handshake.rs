@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
+use weft_core::detect::alpn::{self, Inside};
 use weft_core::identity::SpiffeId;
 use weft_core::transport::MutualTls;
 
-use super::alpn::Alpn;
-use super::context::Tls;
+use super::context::{Tls, owned};
 use super::fault::TlsFault;
 use super::trust::identity_of;
 use crate::io::{Io, Socket};
@@ -27,7 +27,7 @@ pub struct Peer {
     /// The name it asked for.
     pub sni: Option<Arc<str>>,
     /// What it wants to speak.
-    pub alpn: Option<Alpn>,
+    pub alpn: Option<Inside>,
 }
 
 /// Shakes hands with a client of the mesh, which must prove who it is.
@@ -42,7 +42,7 @@ pub async fn accept(tls: &Tls, socket: Socket) -> Result<(Io, Peer), TlsFault> {
     let peer = Peer {
         identity: peer_identity(certificates)?,
         sni: connection.server_name().map(Arc::from),
-        alpn: connection.alpn_protocol().and_then(Alpn::of_name),
+        alpn: connection.alpn_protocol().and_then(alpn::inside),
     };
     Ok((Io::tls_server(session), peer))
 }
@@ -51,15 +51,12 @@ pub async fn accept(tls: &Tls, socket: Socket) -> Result<(Io, Peer), TlsFault> {
 ///
 /// # Errors
 /// [`TlsFault`]; the peer has been sent an alert where one is due.
-pub async fn connect(
-    tls: &Tls,
-    socket: Socket,
-    wanted: &MutualTls,
-    alpn: Alpn,
-) -> Result<Io, TlsFault> {
+pub async fn connect(tls: &Tls, socket: Socket, wanted: &MutualTls, inside: Inside) -> Result<Io, TlsFault> {
     let config = tls.client(wanted)?;
     let name = server_name(&wanted.sni);
-    let session = in_time(TlsConnector::from(config).with_alpn(alpn.offer()).connect(name, socket)).await?;
+    let session =
+        in_time(TlsConnector::from(config).with_alpn(owned(alpn::offer(inside))).connect(name, socket))
+            .await?;
     Ok(Io::tls_client(session))
 }
 

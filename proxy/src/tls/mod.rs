@@ -4,8 +4,6 @@
 //! given: a rotation needs no restart and cuts no connection. Sessions are never resumed, so that every connection
 //! is judged by the trust of its own day.
 
-/// Application protocols between sidecars.
-pub mod alpn;
 /// Why a handshake failed.
 pub mod fault;
 /// Whose certificates are believed, and for whom they speak.
@@ -15,7 +13,8 @@ pub mod context;
 /// Handshakes, on both sides.
 pub mod handshake;
 
-pub use alpn::Alpn;
 pub use context::Tls;
 pub use fault::TlsFault;
+pub use weft_core::detect::alpn::Inside as Alpn;
+
 pub use handshake::{HANDSHAKE_TIMEOUT, Peer, accept, connect};
