@@ -7,12 +7,16 @@
 pub mod clock;
 /// The one place that makes outgoing sockets.
 pub mod dial;
+/// The way to the controller.
+pub mod controller;
 /// The sidecar's key and certificate.
 pub mod identity;
 /// One type for every connection: plain or TLS, with bytes that were looked at.
 pub mod io;
 /// What the sidecar is told at its start.
 pub mod settings;
+/// Storage that outlives the process.
+pub mod state;
 /// Metrics, the access log, the sidecar's own log.
 pub mod telemetry;
 /// mTLS between sidecars.
