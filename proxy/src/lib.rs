@@ -3,24 +3,26 @@
 //! `outbound` and `inbound` are the spines of the two directions and read in the order of events.
 //! The modules stand in dependency order, a module uses only those above it.
 
+/// What the sidecar is told at its start.
+pub mod settings;
 /// The wall clock.
 pub mod clock;
+/// Storage that outlives the process.
+pub mod state;
+/// One type for every connection: plain or TLS, with bytes that were looked at.
+pub mod io;
 /// The one place that makes outgoing sockets.
 pub mod dial;
+/// Metrics, the access log, the sidecar's own log.
+pub mod telemetry;
 /// The way to the controller.
 pub mod controller;
 /// The sidecar's key and certificate.
 pub mod identity;
-/// One type for every connection: plain or TLS, with bytes that were looked at.
-pub mod io;
-/// What the sidecar is told at its start.
-pub mod settings;
-/// Storage that outlives the process.
-pub mod state;
-/// Metrics, the access log, the sidecar's own log.
-pub mod telemetry;
 /// mTLS between sidecars.
 pub mod tls;
+/// The configuration as held, and the stream that brings it.
+pub mod config;
 /// Opaque bytes between two connections.
 pub mod tcp;
 /// Where a connection was going before it was redirected here.

@@ -3,14 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
 use rand::RngExt;
-use tokio::sync::watch;
 use tokio::time::Instant;
 use weft_core::identity::SpiffeId;
 
 use super::authority::{Authority, AuthorityError};
-use super::request::{CertificateError, CertificateFacts, Issued, PendingKey, parse_chain};
+use super::credentials::{Credentials, Issued};
+use super::request::{CertificateError, PendingKey, parse_chain};
 use super::schedule::{Alarm, alarm, backoff, until_renewal};
 use crate::clock::Clock;
 use crate::state::{StateDir, StateError};
@@ -20,16 +19,6 @@ use crate::telemetry::Metrics;
 const FILE: &str = "identity.pem";
 /// The wall clock is looked at at least this often.
 const LOOK: Duration = Duration::from_secs(60);
-
-/// What the sidecar shows of its certificate, and how long it waited for the first.
-#[derive(Clone, Debug)]
-pub struct IdentityStatus {
-    facts: Arc<ArcSwapOption<CertificateFacts>>,
-    ready: watch::Receiver<bool>,
-}
-
-/// What takes a certificate into use: handshakes that begin afterwards use it.
-pub type Install = Box<dyn Fn(&Issued) -> Result<(), String> + Send + Sync>;
 
 /// What the keeper is made of.
 pub struct KeeperParts<A> {
@@ -45,17 +34,14 @@ pub struct KeeperParts<A> {
     pub clock: Clock,
     /// Where success and failure are counted.
     pub metrics: Arc<Metrics>,
-    /// What takes a certificate into use.
-    pub install: Install,
+    /// What handshakes read.
+    pub credentials: Credentials,
 }
 
 /// Keeps the certificate fresh.
 pub struct IdentityKeeper<A> {
     parts: KeeperParts<A>,
-    facts: Arc<ArcSwapOption<CertificateFacts>>,
-    ready: watch::Sender<bool>,
     since: Instant,
-    announced: Alarm,
 }
 
 /// Why a try gave no certificate.
@@ -67,36 +53,18 @@ enum KeeperError {
     Certificate(#[from] CertificateError),
     #[error(transparent)]
     State(#[from] StateError),
-    #[error("the certificate cannot be taken into use: {0}")]
-    Install(String),
-}
-
-impl IdentityStatus {
-    /// The certificate in use.
-    pub fn current(&self) -> Option<Arc<CertificateFacts>> {
-        self.facts.load_full()
-    }
-
-    /// Returns when there is a certificate.
-    pub async fn ready(&self) {
-        // The keeper lives as long as the sidecar: its end is the end of whoever waits.
-        let _ = self.ready.clone().wait_for(|ready| *ready).await;
-    }
 }
 
 impl<A: Authority> IdentityKeeper<A> {
-    /// A keeper, and what it shows. What an earlier process left is taken into use at once, if it is still good.
-    pub fn new(parts: KeeperParts<A>) -> (Self, IdentityStatus) {
-        let facts = Arc::new(ArcSwapOption::empty());
-        let (ready, is_ready) = watch::channel(false);
-        let status = IdentityStatus { facts: facts.clone(), ready: is_ready };
-        let mut keeper = Self { parts, facts, ready, since: Instant::now(), announced: Alarm::None };
+    /// A keeper. What an earlier process left is taken into use at once, if it is still good.
+    pub fn new(parts: KeeperParts<A>) -> Self {
+        let mut keeper = Self { parts, since: Instant::now() };
         match keeper.restore() {
             Ok(true) => tracing::info!("certificate of an earlier process is still good"),
             Ok(false) => {}
             Err(error) => tracing::warn!(%error, "certificate of an earlier process is not used"),
         }
-        (keeper, status)
+        keeper
     }
 
     /// Renews for ever.
@@ -121,9 +89,9 @@ impl<A: Authority> IdentityKeeper<A> {
         let texts = self.parts.authority.sign(key.request_pem()?, self.parts.life).await?;
         let roots = self.parts.authority.roots()?;
         let issued = key.accept(parse_chain(&texts)?, &roots, self.parts.clock.now())?;
-        self.install(&issued)?;
-        self.count("success");
         tracing::info!(serial = %issued.facts.serial, "certificate obtained");
+        self.install(issued);
+        self.count("success");
         let kept = self.parts.state.write(FILE, format!("{}{}", key.to_pem(), texts.join("\n")).as_bytes());
         if let Err(error) = kept {
             tracing::warn!(%error, "certificate is not kept: a restart will need the controller");
@@ -137,24 +105,21 @@ impl<A: Authority> IdentityKeeper<A> {
         let key = PendingKey::from_pem(&text, self.parts.identity.clone())?;
         let roots = self.parts.authority.roots()?;
         let issued = key.accept(parse_chain(&[&pem])?, &roots, self.parts.clock.now())?;
-        self.install(&issued)?;
+        self.install(issued);
         Ok(true)
     }
 
-    fn install(&mut self, issued: &Issued) -> Result<(), KeeperError> {
-        (self.parts.install)(issued).map_err(KeeperError::Install)?;
-        self.facts.store(Some(Arc::new(issued.facts.clone())));
+    fn install(&mut self, issued: Issued) {
         self.parts.metrics.certificate_ends(issued.facts.not_after);
-        (self.since, self.announced) = (Instant::now(), Alarm::None);
-        self.ready.send_replace(true);
-        Ok(())
+        self.parts.credentials.replace(issued);
+        self.since = Instant::now();
     }
 
     async fn wait_for_renewal(&self) {
-        let Some(facts) = self.facts.load_full() else { return };
+        let Some(issued) = self.parts.credentials.current() else { return };
         let chance = chance();
         loop {
-            let left = until_renewal(&facts, self.parts.clock.now(), self.since.elapsed(), chance);
+            let left = until_renewal(&issued.facts, self.parts.clock.now(), self.since.elapsed(), chance);
             if left.is_zero() {
                 return;
             }
@@ -162,16 +127,14 @@ impl<A: Authority> IdentityKeeper<A> {
         }
     }
 
-    fn failed(&mut self, error: &KeeperError) {
+    fn failed(&self, error: &KeeperError) {
         self.count("failure");
         let now = self.parts.clock.now();
-        let level = self.facts.load_full().map_or(Alarm::Over, |facts| alarm(&facts, now));
-        match level {
+        match self.parts.credentials.current().map_or(Alarm::Over, |issued| alarm(&issued.facts, now)) {
             Alarm::None | Alarm::Late => tracing::warn!(%error, "no new certificate yet"),
             Alarm::Urgent => tracing::error!(%error, "no new certificate, and the one in use ends soon"),
             Alarm::Over => tracing::error!(%error, "no valid certificate: mTLS fails until there is one"),
         }
-        self.announced = level;
     }
 
     fn count(&self, result: &str) {

@@ -1,8 +1,10 @@
 //! The sidecar's identity: a key made here, certified by the mesh's authority, renewed at half life.
 //!
-//! Handshakes read the certificate from the cell in `tls`; [`keeper::IdentityKeeper`] fills it and never touches
+//! Handshakes read the certificate from [`Credentials`]; [`keeper::IdentityKeeper`] fills it and never touches
 //! a live connection.
 
+/// The key and certificate in use.
+pub mod credentials;
 /// The call to the certificate authority.
 pub mod authority;
 /// Gets, keeps and renews the certificate.
@@ -12,5 +14,5 @@ pub mod request;
 /// When to renew.
 pub mod schedule;
 
-pub use keeper::{IdentityKeeper, IdentityStatus, Install, KeeperParts};
-pub use request::{CertificateFacts, Issued};
+pub use credentials::{CertificateFacts, Credentials, Issued};
+pub use keeper::{IdentityKeeper, KeeperParts};

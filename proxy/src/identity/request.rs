@@ -6,38 +6,17 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA256, SanType};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
+use rustls::sign::CertifiedKey;
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 use weft_core::identity::SpiffeId;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+use super::credentials::{CertificateFacts, Issued};
 
 /// A key made here, that has no certificate yet.
 pub struct PendingKey {
     key: KeyPair,
     identity: SpiffeId,
-}
-
-/// A certificate that passed every check, with its key.
-#[derive(Clone, Debug)]
-pub struct Issued {
-    /// The chain, the sidecar's own certificate first.
-    pub chain: Vec<CertificateDer<'static>>,
-    /// The key, PKCS #8.
-    pub key: Arc<PrivateKeyDer<'static>>,
-    /// What is shown to people.
-    pub facts: CertificateFacts,
-}
-
-/// What is shown of a certificate.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CertificateFacts {
-    /// Whose it is.
-    pub identity: SpiffeId,
-    /// Serial number, hexadecimal.
-    pub serial: String,
-    /// Begin of its life.
-    pub not_before: SystemTime,
-    /// End of its life.
-    pub not_after: SystemTime,
 }
 
 /// Why a certificate from the authority is refused (hardening D14).
@@ -115,24 +94,17 @@ impl PendingKey {
             return Err(self.wrong_identity(facts.identity.as_str()));
         }
         verify_chain(&chain, roots, now)?;
+        Ok(Issued { certified: Arc::new(self.certified(chain)?), facts })
+    }
+
+    fn certified(&self, chain: Vec<CertificateDer<'static>>) -> Result<CertifiedKey, CertificateError> {
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.key.serialize_der()));
-        Ok(Issued { chain, key: Arc::new(key), facts })
+        let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key);
+        Ok(CertifiedKey::new(chain, key.map_err(|e| CertificateError::Request(e.to_string()))?))
     }
 
     fn wrong_identity(&self, found: &str) -> CertificateError {
         CertificateError::Identity { wanted: self.identity.to_string(), found: found.to_owned() }
-    }
-}
-
-impl CertificateFacts {
-    /// Whether `now` is in its life.
-    pub fn is_valid_at(&self, now: SystemTime) -> bool {
-        (self.not_before..self.not_after).contains(&now)
-    }
-
-    /// How long it lives.
-    pub fn lifetime(&self) -> Duration {
-        self.not_after.duration_since(self.not_before).unwrap_or_default()
     }
 }
 

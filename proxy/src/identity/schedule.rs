@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::request::CertificateFacts;
+use super::credentials::CertificateFacts;
 
 /// The longest pause between two tries.
 const MAX_BACKOFF: Duration = Duration::from_secs(60);

@@ -1,0 +1,206 @@
+//! What all threads share: the snapshot, and the way to ask for more.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use ipnet::IpNet;
+use tokio::sync::{mpsc, watch};
+use weft_core::model::address::{Address, Meaning};
+use weft_core::model::name::{AddressKey, ResourceName, ServiceName};
+use weft_core::snapshot::{ServiceState, Snapshot};
+
+use super::reader::MeshReader;
+
+/// While the controller is away a name that is not known is waited for no longer than this: it may be reconnecting.
+const AWAY_TIMEOUT: Duration = Duration::from_secs(1);
+/// Questions that may wait for the stream's task.
+const QUEUE: usize = 1024;
+
+/// The configuration; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Mesh(Arc<Shared>);
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) snapshot: ArcSwap<Snapshot>,
+    pub(super) epoch: AtomicU64,
+    changes: watch::Sender<u64>,
+    connected: watch::Sender<bool>,
+    status: ArcSwap<SyncStatus>,
+    asks: mpsc::Sender<Ask>,
+    lookup_timeout: Duration,
+}
+
+/// What the threads of the data plane say to the stream's task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// The name is wanted, or was used again.
+    Want(ResourceName),
+}
+
+/// How the configuration stands, for people.
+#[derive(Clone, Debug, Default)]
+pub struct SyncStatus {
+    /// Whether the stream is up.
+    pub connected: bool,
+    /// The newest resource version of the controller that was taken in.
+    pub as_of: u64,
+    /// Names with the versions that are held.
+    pub held: Vec<(String, Option<Arc<str>>)>,
+    /// Names that were refused, with the field's path and the reason.
+    pub refused: Vec<(String, String)>,
+    /// Why the last connection ended.
+    pub last_error: Option<String>,
+}
+
+/// The controller has not said what a name means, and guessing is not safe (`config_unavailable`).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the controller has not answered what {0} is")]
+pub struct ConfigUnavailable(pub ResourceName);
+
+impl Mesh {
+    /// A configuration that holds nothing, and the questions that its stream's task is to answer.
+    pub fn new(lookup_timeout: Duration) -> (Self, mpsc::Receiver<Ask>) {
+        let (asks, questions) = mpsc::channel(QUEUE);
+        let shared = Shared {
+            snapshot: ArcSwap::default(),
+            epoch: AtomicU64::new(0),
+            changes: watch::Sender::new(0),
+            connected: watch::Sender::new(false),
+            status: ArcSwap::default(),
+            asks,
+            lookup_timeout,
+        };
+        (Self(Arc::new(shared)), questions)
+    }
+
+    /// The configuration as it is now.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.0.snapshot.load_full()
+    }
+
+    /// One worker's view.
+    pub fn reader(&self) -> MeshReader {
+        MeshReader::new(self.clone())
+    }
+
+    /// The generations of the snapshot: changes whenever another is swapped in.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.0.changes.subscribe()
+    }
+
+    /// Whether the stream is up.
+    pub fn is_connected(&self) -> bool {
+        *self.0.connected.borrow()
+    }
+
+    /// Returns when the sidecar's own workload is known: nothing is let in or out before.
+    pub async fn ready(&self) {
+        self.wait_for(|snapshot| snapshot.workload().map(|_| ())).await;
+    }
+
+    /// Whether [`Self::ready`] would return at once.
+    pub fn is_ready(&self) -> bool {
+        self.0.snapshot.load().workload().is_some()
+    }
+
+    /// What an address means. Asks the controller where it is not known.
+    ///
+    /// # Errors
+    /// No answer came in time, for an address inside the mesh's ranges. One outside means nothing then.
+    pub async fn address(&self, key: AddressKey) -> Result<Arc<Address>, ConfigUnavailable> {
+        let name = ResourceName::Address(key);
+        match self.ask(&name, |snapshot| snapshot.address(key).cloned()).await {
+            Ok(address) => Ok(address),
+            Err(_) if self.is_outside(key) => Ok(Arc::new(nothing(key))),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A service with everything that its routes name. Asks the controller where it is not known.
+    ///
+    /// # Errors
+    /// It did not come in time, or the controller knows no such service.
+    pub async fn service(&self, name: &ServiceName) -> Result<Arc<ServiceState>, ConfigUnavailable> {
+        self.ask(&ResourceName::Service(name.clone()), |snapshot| snapshot.service(name).cloned()).await
+    }
+
+    /// How the configuration stands.
+    pub fn status(&self) -> Arc<SyncStatus> {
+        self.0.status.load_full()
+    }
+
+    /// Swaps another snapshot in.
+    pub fn swap(&self, snapshot: Snapshot) {
+        let generation = snapshot.generation();
+        self.0.snapshot.store(Arc::new(snapshot));
+        self.0.changes.send_replace(generation);
+    }
+
+    pub(super) fn set_connected(&self, connected: bool) {
+        self.0.connected.send_replace(connected);
+    }
+
+    pub(super) fn set_status(&self, status: SyncStatus) {
+        self.0.status.store(Arc::new(status));
+    }
+
+    /// Names that are used from now on are said to be used once more.
+    pub(super) fn next_epoch(&self) {
+        self.0.epoch.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn shared(&self) -> &Shared {
+        &self.0
+    }
+
+    /// Says that a name was used; a full queue forgets it, it will be said again.
+    pub(super) fn used(&self, name: ResourceName) {
+        let _ = self.0.asks.try_send(Ask::Want(name));
+    }
+
+    async fn ask<T>(
+        &self,
+        name: &ResourceName,
+        find: impl Fn(&Snapshot) -> Option<T>,
+    ) -> Result<T, ConfigUnavailable> {
+        if let Some(found) = find(&self.0.snapshot.load()) {
+            return Ok(found);
+        }
+        let answer = async {
+            // Without the stream's task there is nobody to ask; the timeout tells.
+            let _ = self.0.asks.send(Ask::Want(name.clone())).await;
+            self.wait_for(&find).await
+        };
+        let answer = tokio::time::timeout(self.patience(), answer).await.ok().flatten();
+        answer.ok_or_else(|| ConfigUnavailable(name.clone()))
+    }
+
+    async fn wait_for<T>(&self, find: impl Fn(&Snapshot) -> Option<T>) -> Option<T> {
+        let mut changes = self.0.changes.subscribe();
+        loop {
+            if let Some(found) = find(&self.0.snapshot.load()) {
+                return Some(found);
+            }
+            changes.changed().await.ok()?;
+        }
+    }
+
+    fn patience(&self) -> Duration {
+        let limit = self.0.lookup_timeout;
+        if self.is_connected() { limit } else { limit.min(AWAY_TIMEOUT) }
+    }
+
+    fn is_outside(&self, key: AddressKey) -> bool {
+        let snapshot = self.0.snapshot.load();
+        let inside = |ranges: &[IpNet]| ranges.iter().any(|range| range.contains(&key.ip));
+        snapshot.workload().is_some_and(|workload| !inside(&workload.outbound.mesh_ranges))
+    }
+}
+
+/// The answer for an address of which the controller could not be asked.
+fn nothing(key: AddressKey) -> Address {
+    Address { key, meaning: Meaning::Nothing { prefix: IpNet::from(key.ip) } }
+}

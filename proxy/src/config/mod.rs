@@ -1,0 +1,12 @@
+//! The configuration as the sidecar holds it: one snapshot for all threads, and the stream that brings it.
+//!
+//! [`Mesh`] is what everybody asks; each worker makes itself a [`MeshReader`], whose look at the snapshot costs a
+//! comparison of pointers. A name that nobody has asked for yet is asked of the controller, and the caller waits.
+
+/// What workers and the control plane share.
+pub mod mesh;
+/// One worker's view.
+pub mod reader;
+
+pub use mesh::{Ask, ConfigUnavailable, Mesh, SyncStatus};
+pub use reader::MeshReader;
