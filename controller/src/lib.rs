@@ -9,7 +9,11 @@ pub mod source;
 pub mod fragment;
 /// An object to a fragment, or to what is wrong with it.
 pub mod validate;
+/// What is wrong with what users wrote.
+pub mod report;
 /// All that is known, joined.
 pub mod world;
+/// From sources to worlds.
+pub mod pipeline;
 /// From the world to what one sidecar is told.
 pub mod compile;

@@ -72,3 +72,6 @@ pub fn compile(
         ResourceName::Endpoints(name) => Resource::Endpoints(endpoint::slice(context, name)),
     })
 }
+
+#[cfg(test)]
+mod tests;
