@@ -1,1 +1,4 @@
-//! weft-testkit
+//! What tests of several crates share. Never linked into a program.
+
+/// Generators of models for property tests.
+pub mod generate;

@@ -1,0 +1,18 @@
+//! Generators of models for property tests: anything that may go over the wire, within the limits of its decoder.
+
+/// Names, texts, numbers, times.
+pub mod value;
+/// Addresses.
+pub mod address;
+/// Endpoints.
+pub mod endpoint;
+/// Clusters.
+pub mod cluster;
+/// Policies.
+pub mod policy;
+/// Route rules.
+pub mod route;
+/// Services.
+pub mod service;
+/// Workloads.
+pub mod workload;
