@@ -24,5 +24,13 @@ pub mod encoded;
 pub mod error;
 /// Names of resources as texts.
 pub mod name;
+/// Conditions that a sidecar must know before it may serve by a resource.
+pub mod feature;
+/// A resource of any type.
+pub mod resource;
+/// From the model to bytes.
+pub mod encode;
+/// From bytes to the model, strictly.
+pub mod decode;
 /// The delta protocol, without input or output: the sidecar's end and the controller's.
 pub mod session;

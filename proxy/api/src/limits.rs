@@ -25,6 +25,8 @@ pub const MAX_DESTINATIONS: usize = 1_000;
 pub const MAX_HEADER_OPS: usize = 1_000;
 /// Clusters of one service.
 pub const MAX_CLUSTERS: usize = 20_000;
+/// Slices of one service's endpoints.
+pub const MAX_SLICES: u32 = 1_000;
 /// Endpoints in one slice.
 pub const MAX_ENDPOINTS: usize = 10_000;
 /// Policies that apply to one workload.

@@ -366,7 +366,6 @@ fn a_refusal_is_lifted_when_the_controller_goes_back_to_what_is_held_while_the_s
     };
     step(&mut server, stream, 1, 1);
     assert!(matches!(step(&mut server, stream, 2, BAD)[..], [Event::Refused { .. }]));
-    drop(step);
     let stream = client.connect();
     let mut server = server::Session::default();
     server.receive(client.next_request().unwrap()).unwrap();
