@@ -31,5 +31,11 @@ pub mod orig_dst;
 pub mod accept;
 /// The end of a sidecar: what stops at once, what may finish, what is cut.
 pub mod drain;
+/// HTTP of one connection: serving, bodies, the mesh's own answers.
+pub mod http;
+/// One worker's connections to upstreams and to the application.
+pub mod pool;
+/// What the tasks of one worker share.
+pub mod local;
 /// What is known of a client's connection before its first request.
 pub mod downstream;

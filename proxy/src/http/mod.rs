@@ -1,0 +1,24 @@
+//! HTTP of one connection: what stands between hyper and the spines.
+
+/// The HTTP of one connection, and the bounds of HTTP/2.
+pub mod version;
+/// What ends a message before its end.
+pub mod fault;
+/// Where hyper's own tasks run.
+pub mod exec;
+/// The strict scanner in front of hyper.
+pub mod guard;
+/// How long a body may take.
+pub mod patience;
+/// Response bodies.
+pub mod body;
+/// Request bodies.
+pub mod upload;
+/// The head of a request.
+pub mod head;
+/// Every answer that the sidecar itself makes.
+pub mod answer;
+/// One connection from a client.
+pub mod serve;
+/// Bytes after an upgrade.
+pub mod tunnel;

@@ -1,0 +1,202 @@
+//! Request bodies: what hyper sends to an upstream, once or again.
+//!
+//! An [`Upload`] is the client's body and outlives the tries; each try reads it through an [`UploadBody`] of its
+//! own. What was read is kept for another try while it is small; a larger body can be sent only once.
+
+use std::cell::RefCell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+use weft_core::http::headers::strip_trailers;
+
+use super::fault::{Cut, CutError};
+use super::patience::Patience;
+
+/// The most bytes of a request body that are kept to be sent again.
+pub const REPLAY_LIMIT: usize = 64 * 1024;
+
+/// The body of one request, shared by its tries.
+#[derive(Clone, Default)]
+pub struct Upload(Option<Rc<RefCell<Source>>>);
+
+struct Source {
+    incoming: Incoming,
+    patience: Patience,
+    /// Bytes received from the client.
+    received: u64,
+    /// What was received, to be sent again; `None` when it was too much or is not wanted.
+    kept: Option<Kept>,
+    /// The client's body failed.
+    failed: bool,
+    /// The number of the try that may read.
+    reader: u32,
+}
+
+#[derive(Default)]
+struct Kept {
+    chunks: Vec<Bytes>,
+    bytes: usize,
+    trailers: Option<HeaderMap>,
+}
+
+/// The body as one try sends it.
+pub struct UploadBody {
+    source: Option<Rc<RefCell<Source>>>,
+    reader: u32,
+    /// The next of the kept chunks.
+    next: usize,
+}
+
+impl Upload {
+    /// The client's body. `again`: it may have to be sent more than once.
+    pub fn new(incoming: Incoming, patience: Patience, again: bool) -> Self {
+        if incoming.is_end_stream() {
+            return Self(None);
+        }
+        let kept = again.then(Kept::default);
+        let source = Source { incoming, patience, received: 0, kept, failed: false, reader: 0 };
+        Self(Some(Rc::new(RefCell::new(source))))
+    }
+
+    /// Whether there is no body at all.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// Bytes received from the client so far.
+    pub fn received(&self) -> u64 {
+        self.0.as_ref().map_or(0, |source| source.borrow().received)
+    }
+
+    /// Whether another try can send the whole of it.
+    pub fn can_repeat(&self) -> bool {
+        let Some(source) = &self.0 else { return true };
+        let source = source.borrow();
+        !source.failed && (source.kept.is_some() || source.received == 0)
+    }
+
+    /// Whether the client's side of it failed.
+    pub fn failed(&self) -> bool {
+        self.0.as_ref().is_some_and(|source| source.borrow().failed)
+    }
+
+    /// The body for the next try. The bodies of earlier tries end with an error from now on.
+    pub fn body(&self) -> UploadBody {
+        let reader = self.0.as_ref().map_or(0, |source| {
+            let mut source = source.borrow_mut();
+            source.reader += 1;
+            source.reader
+        });
+        UploadBody { source: self.0.clone(), reader, next: 0 }
+    }
+}
+
+impl Source {
+    fn poll_fresh(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        match Pin::new(&mut self.incoming).poll_frame(cx) {
+            Poll::Ready(Some(Ok(mut frame))) => {
+                self.keep(&mut frame);
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => self.fail(Cut::Peer(error)),
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Pending => match self.patience.poll(cx) {
+                Poll::Ready(cut) => self.fail(cut),
+                Poll::Pending => Poll::Pending,
+            },
+        }
+    }
+
+    fn fail(&mut self, cut: Cut) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        self.failed = true;
+        Poll::Ready(Some(Err(cut)))
+    }
+
+    fn keep(&mut self, frame: &mut Frame<Bytes>) {
+        self.patience.moved();
+        if let Some(data) = frame.data_ref() {
+            self.received += data.len() as u64;
+            self.kept = self.kept.take().and_then(|kept| kept.with(data));
+        } else if let Some(trailers) = frame.trailers_mut() {
+            strip_trailers(trailers);
+            if let Some(kept) = &mut self.kept {
+                kept.trailers = Some(trailers.clone());
+            }
+        }
+    }
+}
+
+impl Kept {
+    fn with(mut self, data: &Bytes) -> Option<Self> {
+        self.bytes += data.len();
+        if self.bytes > REPLAY_LIMIT {
+            return None;
+        }
+        self.chunks.push(data.clone());
+        Some(self)
+    }
+
+    /// The frame at this place of those kept.
+    fn frame(&self, place: usize) -> Option<Frame<Bytes>> {
+        match self.chunks.get(place) {
+            Some(chunk) => Some(Frame::data(chunk.clone())),
+            None if place == self.chunks.len() => self.trailers.clone().map(Frame::trailers),
+            None => None,
+        }
+    }
+}
+
+impl HttpBody for UploadBody {
+    type Data = Bytes;
+    type Error = CutError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, CutError>>> {
+        let this = self.get_mut();
+        let Some(source) = &this.source else { return Poll::Ready(None) };
+        let source = &mut *source.borrow_mut();
+        if source.reader != this.reader {
+            return Poll::Ready(Some(Err(Cut::Refused.into_error())));
+        }
+        if let Some(frame) = source.kept.as_ref().and_then(|kept| kept.frame(this.next)) {
+            this.next += 1;
+            return Poll::Ready(Some(Ok(frame)));
+        }
+        let polled = source.poll_fresh(cx);
+        if let Poll::Ready(Some(Ok(_))) = polled {
+            this.next += 1;
+        }
+        polled.map(|frame| frame.map(|frame| frame.map_err(Cut::into_error)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let Some(source) = &self.source else { return true };
+        let source = source.borrow();
+        let repeated = source.kept.as_ref().is_none_or(|kept| kept.frame(self.next).is_none());
+        repeated && source.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let Some(source) = &self.source else { return SizeHint::with_exact(0) };
+        let source = source.borrow();
+        let again = source.kept.as_ref().map_or(0, |kept| kept.left(self.next));
+        match source.incoming.size_hint().exact() {
+            Some(left) => SizeHint::with_exact(left + again),
+            None => SizeHint::default(),
+        }
+    }
+}
+
+impl Kept {
+    /// Bytes from this place on.
+    fn left(&self, place: usize) -> u64 {
+        self.chunks.iter().skip(place).map(|chunk| chunk.len() as u64).sum()
+    }
+}

@@ -1,0 +1,135 @@
+//! Making connections: dial, then mTLS where the destination asks for it.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use weft_core::reason::Reason;
+use weft_core::transport::Transport;
+use weft_core::upstream::{ClusterState, EndpointId, EndpointState};
+
+use super::Key;
+use crate::dial::{DialError, DialOptions, Dialer};
+use crate::http::version::HttpVersion;
+use crate::io::{Io, Socket};
+use crate::tls::{self, Alpn, Tls, TlsFault};
+
+/// Where a request goes.
+#[derive(Clone, Debug)]
+pub struct Destination {
+    /// The cluster: limits, times.
+    pub cluster: Arc<ClusterState>,
+    /// The endpoint picked of it.
+    pub endpoint: Arc<EndpointState>,
+    /// The HTTP to speak with it.
+    pub version: HttpVersion,
+}
+
+/// Makes connections: [`MeshConnect`], or a test's own.
+pub trait Connect {
+    /// A connection on which HTTP of the destination's version can begin.
+    fn connect<'a>(&'a self, to: &'a Destination) -> Connecting<'a>;
+}
+
+/// A connection being made.
+pub type Connecting<'a> = Pin<Box<dyn Future<Output = Result<Io, ConnectFault>> + 'a>>;
+
+/// Why a connection could not be made. Nothing of a request was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConnectFault {
+    /// Nobody listens there.
+    #[error("connection refused")]
+    Refused,
+    /// No answer in time.
+    #[error("no answer in time")]
+    Timeout,
+    /// Any other error of the socket.
+    #[error("no connection: {0}")]
+    Socket(std::io::ErrorKind),
+    /// The TLS handshake failed.
+    #[error("{0}")]
+    Tls(TlsFault),
+    /// mTLS is due, and nobody knows who must answer.
+    #[error("the identity of the endpoint is not known")]
+    NoIdentity,
+    /// HTTP/2 did not begin.
+    #[error("no HTTP/2 connection")]
+    Http,
+}
+
+/// Dials, and shakes hands as the endpoint asks for.
+pub struct MeshConnect {
+    dialer: Dialer,
+    tls: Arc<Tls>,
+}
+
+impl Destination {
+    pub(super) fn key(&self) -> Key {
+        let transport = match self.endpoint.id {
+            EndpointId::Listed(_) => None,
+            EndpointId::Address(_) => self.endpoint.transport.clone().ok(),
+        };
+        Key { endpoint: self.endpoint.id, version: self.version, transport }
+    }
+
+    /// Whether the connection proves who both ends are.
+    pub fn is_mutual(&self) -> bool {
+        matches!(self.endpoint.transport, Ok(Transport::Mutual(_)))
+    }
+
+    /// What is dialled.
+    pub fn address(&self) -> SocketAddr {
+        self.endpoint.address
+    }
+}
+
+impl ConnectFault {
+    /// The reason that clients, logs and metrics see.
+    pub fn reason(self) -> Reason {
+        match self {
+            Self::Tls(fault) => fault.reason(),
+            Self::NoIdentity => Reason::PeerIdentity,
+            _ => Reason::ConnectFailure,
+        }
+    }
+}
+
+impl From<DialError> for ConnectFault {
+    fn from(error: DialError) -> Self {
+        match error {
+            DialError::Refused(_) => Self::Refused,
+            DialError::Timeout(..) => Self::Timeout,
+            DialError::Other(_, error) => Self::Socket(error.kind()),
+        }
+    }
+}
+
+impl MeshConnect {
+    /// Connects by this dialer, with these certificates.
+    pub fn new(dialer: Dialer, tls: Arc<Tls>) -> Self {
+        Self { dialer, tls }
+    }
+
+    async fn open(&self, to: &Destination) -> Result<Io, ConnectFault> {
+        let transport = to.endpoint.transport.as_ref().map_err(|_| ConnectFault::NoIdentity)?;
+        let options = DialOptions::from(&to.cluster.cluster.connections);
+        let tcp = self.dialer.dial(to.endpoint.address, &options).await?;
+        match transport {
+            Transport::Plain => Ok(Io::plain(tcp)),
+            Transport::Mutual(wanted) => {
+                let alpn = match to.version {
+                    HttpVersion::Http1 => Alpn::Http1,
+                    HttpVersion::Http2 => Alpn::Http2,
+                };
+                tls::connect(&self.tls, Socket::for_tls(tcp), wanted, alpn).await.map_err(ConnectFault::Tls)
+            }
+        }
+    }
+}
+
+impl Connect for MeshConnect {
+    fn connect<'a>(&'a self, to: &'a Destination) -> Connecting<'a> {
+        Box::pin(self.open(to))
+    }
+}

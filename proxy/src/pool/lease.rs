@@ -1,0 +1,146 @@
+//! A connection while a request has it.
+
+use std::rc::Rc;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use weft_core::http::head::fault::Fault;
+
+use super::conn::{Connection, Http1, Http2};
+use super::connect::Destination;
+use super::slot::Slot;
+use crate::http::fault::{FramingFault, find};
+use crate::http::upload::UploadBody;
+
+/// A connection for one request. Given back when the exchange is complete; dropped before that, an HTTP/1
+/// connection closes, which tells the upstream.
+pub struct Lease {
+    slot: Rc<Slot>,
+    to: Destination,
+    connection: Option<Connection>,
+}
+
+/// Why there is no response.
+#[derive(Debug)]
+pub enum SendFault {
+    /// Nothing of the request was written.
+    Unsent,
+    /// The upstream said that it has not processed the request (REFUSED_STREAM, or GOAWAY with a lower stream).
+    Refused,
+    /// The upstream's bytes broke the rules of HTTP.
+    Framing(Option<Fault>),
+    /// The connection or the stream broke off; what the upstream has done is not known.
+    Reset,
+    /// The client's body failed.
+    Body,
+}
+
+impl Lease {
+    pub(super) fn http1(slot: Rc<Slot>, to: Destination, mut connection: Http1) -> Self {
+        connection.served += 1;
+        Self { slot, to, connection: Some(Connection::Http1(connection)) }
+    }
+
+    pub(super) fn http2(slot: Rc<Slot>, to: Destination, connection: Rc<Http2>) -> Self {
+        connection.active.set(connection.active.get() + 1);
+        connection.served.set(connection.served.get() + 1);
+        Self { slot, to, connection: Some(Connection::Http2(connection)) }
+    }
+
+    /// Where the connection goes.
+    pub fn to(&self) -> &Destination {
+        &self.to
+    }
+
+    /// Whether the connection carried a request before: it may be closing as this one is sent.
+    pub fn is_used(&self) -> bool {
+        match &self.connection {
+            Some(Connection::Http1(connection)) => connection.served > 1,
+            Some(Connection::Http2(connection)) => connection.served.get() > 1,
+            None => false,
+        }
+    }
+
+    /// Sends a request and waits for the head of its response.
+    ///
+    /// # Errors
+    /// [`SendFault`]: what is known of the request's fate.
+    pub async fn send(&mut self, request: Request<UploadBody>) -> Result<Response<Incoming>, SendFault> {
+        match &mut self.connection {
+            Some(Connection::Http1(connection)) => {
+                connection.ask(&request);
+                let sent = connection.sender.try_send_request(request).await;
+                sent.map_err(|mut error| fault(error.take_message().is_some(), error.error()))
+            }
+            Some(Connection::Http2(connection)) => {
+                let sending = connection.sender.borrow_mut().try_send_request(request);
+                let sent = sending.await;
+                sent.map_err(|mut error| {
+                    let fault = fault(error.take_message().is_some(), error.error());
+                    connection.draining.set(connection.draining.get() || ends_connection(error.error()));
+                    fault
+                })
+            }
+            None => Err(SendFault::Unsent),
+        }
+    }
+
+    /// The connection again, of a lease that nobody took.
+    pub(super) fn into_idle(mut self) -> Option<Http1> {
+        match self.connection.take()? {
+            Connection::Http1(mut connection) => {
+                connection.served -= 1;
+                Some(connection)
+            }
+            Connection::Http2(_) => None,
+        }
+    }
+
+    /// The exchange is complete: the connection may serve another.
+    pub fn give_back(mut self) {
+        if let Some(Connection::Http1(connection)) = self.connection.take() {
+            self.slot.give_back(connection, &self.to);
+        }
+    }
+}
+
+/// An HTTP/1 connection in the middle of an exchange closes with its sender; of an HTTP/2 connection a stream ends.
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Some(Connection::Http2(connection)) = self.connection.take() {
+            connection.active.set(connection.active.get() - 1);
+            self.slot.stream_ended(&connection, &self.to);
+        }
+    }
+}
+
+fn fault(handed_back: bool, error: &hyper::Error) -> SendFault {
+    if handed_back {
+        return SendFault::Unsent;
+    }
+    if let Some(framing) = find::<FramingFault>(error) {
+        return SendFault::Framing(Some(framing.0));
+    }
+    if error.is_parse() {
+        return SendFault::Framing(None);
+    }
+    if find::<crate::http::fault::CutError>(error).is_some() {
+        return SendFault::Body;
+    }
+    match find::<h2::Error>(error) {
+        Some(error) if is_refusal(error) => SendFault::Refused,
+        _ => SendFault::Reset,
+    }
+}
+
+/// REFUSED_STREAM, or GOAWAY without an error whose last stream is lower than ours: streams that the upstream has
+/// begun end otherwise when its connection closes.
+fn is_refusal(error: &h2::Error) -> bool {
+    let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+    let left = error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR);
+    error.is_remote() && (refused || left)
+}
+
+fn ends_connection(error: &hyper::Error) -> bool {
+    find::<h2::Error>(error).is_none_or(|error| error.is_go_away() || error.is_io())
+}
