@@ -31,7 +31,7 @@ pub fn listen(at: SocketAddr) -> io::Result<TcpListener> {
     if at.is_ipv6() {
         socket.set_only_v6(true)?;
     }
-    dial::tune(SockRef::from(&socket), None)?;
+    dial::tune(SockRef::from(&socket), None, dial::PATIENT_USER_TIMEOUT)?;
     socket.bind(&at.into())?;
     socket.listen(BACKLOG)?;
     TcpListener::from_std(socket.into())

@@ -11,8 +11,11 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpSocket, TcpStream};
 use weft_core::model::cluster::{ConnectionPolicy, TcpKeepalive as KeepalivePolicy};
 
-/// Unanswered data or probes older than this end a connection (hardening G16: at most 30 s).
-const USER_TIMEOUT: Duration = Duration::from_secs(20);
+/// Data that is not acknowledged for so long ends a connection on which a request waits (hardening G16).
+pub const USER_TIMEOUT: Duration = Duration::from_secs(20);
+/// The same where the other end may rightly not read for a while: Linux counts a closed window as silence, even if
+/// the peer answers every probe.
+pub const PATIENT_USER_TIMEOUT: Duration = Duration::from_secs(300);
 /// Keepalive where no policy says otherwise.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
@@ -34,6 +37,8 @@ pub struct DialOptions {
     pub connect_timeout: Duration,
     /// Keepalive; `None` is the sidecar's own.
     pub keepalive: Option<KeepalivePolicy>,
+    /// How long data may go unacknowledged.
+    pub user_timeout: Duration,
     /// The address to dial from.
     pub bind: Option<SocketAddr>,
 }
@@ -72,7 +77,7 @@ impl Dialer {
         if let Some(mark) = self.mark {
             SockRef::from(&socket).set_mark(mark)?;
         }
-        tune(SockRef::from(&socket), options.keepalive)?;
+        tune(SockRef::from(&socket), options.keepalive, options.user_timeout)?;
         if let Some(bind) = options.bind {
             socket.bind(bind)?;
         }
@@ -82,13 +87,13 @@ impl Dialer {
 
 impl Default for DialOptions {
     fn default() -> Self {
-        Self { connect_timeout: CONNECT_TIMEOUT, keepalive: None, bind: None }
+        Self { connect_timeout: CONNECT_TIMEOUT, keepalive: None, user_timeout: USER_TIMEOUT, bind: None }
     }
 }
 
 impl From<&ConnectionPolicy> for DialOptions {
     fn from(policy: &ConnectionPolicy) -> Self {
-        Self { connect_timeout: policy.connect_timeout, keepalive: policy.keepalive, bind: None }
+        Self { connect_timeout: policy.connect_timeout, keepalive: policy.keepalive, ..Self::default() }
     }
 }
 
@@ -96,9 +101,13 @@ impl From<&ConnectionPolicy> for DialOptions {
 ///
 /// # Errors
 /// Those of `setsockopt`: the connection is gone.
-pub fn tune(socket: SockRef<'_>, keepalive: Option<KeepalivePolicy>) -> io::Result<()> {
+pub fn tune(
+    socket: SockRef<'_>,
+    keepalive: Option<KeepalivePolicy>,
+    user_timeout: Duration,
+) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+    socket.set_tcp_user_timeout(Some(user_timeout))?;
     socket.set_tcp_keepalive(&probes(keepalive))
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use weft_core::identity::SpiffeId;
 use weft_core::model::address::Address;
+use weft_core::reason::Reason;
 
 /// A client's connection.
 #[derive(Clone, Debug)]
@@ -39,4 +40,40 @@ pub struct Incoming {
     pub downstream: Downstream,
     /// Where the application is dialled.
     pub application: SocketAddr,
+}
+
+/// Why a connection ends before it is served to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// The client has gone: there is nobody to refuse.
+    ClientGone,
+    /// The mesh refuses it.
+    Refused(Refusal),
+}
+
+/// Why the mesh refuses a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The reason.
+    pub reason: Reason,
+    /// The policy that says so, `namespace/name`.
+    pub policy: Option<Arc<str>>,
+}
+
+impl From<Reason> for Refusal {
+    fn from(reason: Reason) -> Self {
+        Self { reason, policy: None }
+    }
+}
+
+impl From<Reason> for Stop {
+    fn from(reason: Reason) -> Self {
+        Self::Refused(reason.into())
+    }
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
 }

@@ -39,3 +39,7 @@ pub mod pool;
 pub mod local;
 /// What is known of a client's connection before its first request.
 pub mod downstream;
+/// What a worker's connections need beside what its requests need.
+pub mod context;
+/// What a connection carries, told from its first bytes.
+pub mod detect;

@@ -87,7 +87,8 @@ pub fn authority<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> &'a str {
 /// Sends the request to another authority.
 pub fn set_authority(parts: &mut Parts, authority: &HeaderValue) {
     if parts.uri.authority().is_some() {
-        parts.uri = with_authority(std::mem::take(&mut parts.uri), Bytes::copy_from_slice(authority.as_bytes()));
+        parts.uri =
+            with_authority(std::mem::take(&mut parts.uri), Bytes::copy_from_slice(authority.as_bytes()));
     }
     if parts.version < Version::HTTP_2 || parts.headers.contains_key(HOST) {
         parts.headers.insert(HOST, authority.clone());

@@ -111,25 +111,37 @@ impl MeshConnect {
         Self { dialer, tls }
     }
 
-    async fn open(&self, to: &Destination) -> Result<Io, ConnectFault> {
-        let transport = to.endpoint.transport.as_ref().map_err(|_| ConnectFault::NoIdentity)?;
-        let options = DialOptions::from(&to.cluster.cluster.connections);
-        let tcp = self.dialer.dial(to.endpoint.address, &options).await?;
+    /// A connection to an endpoint that carries `inside`, with mTLS where the endpoint asks for it.
+    ///
+    /// # Errors
+    /// Why it could not be made: nothing was sent.
+    pub async fn open(
+        &self,
+        endpoint: &EndpointState,
+        options: &DialOptions,
+        inside: Alpn,
+    ) -> Result<Io, ConnectFault> {
+        let transport = endpoint.transport.as_ref().map_err(|_| ConnectFault::NoIdentity)?;
+        let tcp = self.dialer.dial(endpoint.address, options).await?;
         match transport {
             Transport::Plain => Ok(Io::plain(tcp)),
             Transport::Mutual(wanted) => {
-                let alpn = match to.version {
-                    HttpVersion::Http1 => Alpn::Http1,
-                    HttpVersion::Http2 => Alpn::Http2,
-                };
-                tls::connect(&self.tls, Socket::for_tls(tcp), wanted, alpn).await.map_err(ConnectFault::Tls)
+                tls::connect(&self.tls, Socket::for_tls(tcp), wanted, inside).await.map_err(ConnectFault::Tls)
             }
         }
+    }
+
+    async fn open_http(&self, to: &Destination) -> Result<Io, ConnectFault> {
+        let inside = match to.version {
+            HttpVersion::Http1 => Alpn::Http1,
+            HttpVersion::Http2 => Alpn::Http2,
+        };
+        self.open(&to.endpoint, &DialOptions::from(&to.cluster.cluster.connections), inside).await
     }
 }
 
 impl Connect for MeshConnect {
     fn connect<'a>(&'a self, to: &'a Destination) -> Connecting<'a> {
-        Box::pin(self.open(to))
+        Box::pin(self.open_http(to))
     }
 }

@@ -3,13 +3,22 @@
 
 use crate::http::head::fault::Fault;
 
-static TOKEN: [bool; 256] = tokens();
+const TOKEN: u8 = 1;
+const TARGET: u8 = 2;
 
-const fn tokens() -> [bool; 256] {
-    let mut table = [false; 256];
+static CLASS: [u8; 256] = classes();
+
+const fn classes() -> [u8; 256] {
+    let mut table = [0; 256];
     let mut byte = 0;
     while byte < 256 {
-        table[byte] = is_token(byte as u8);
+        let b = byte as u8;
+        if b > 0x20 && b != 0x7f && b != b'#' {
+            table[byte] |= TARGET;
+        }
+        if is_token(b) {
+            table[byte] |= TOKEN;
+        }
         byte += 1;
     }
     table
@@ -46,13 +55,13 @@ pub(super) struct RequestLine {
 
 /// `method SP target SP HTTP/1.x CRLF`.
 pub(super) fn request_line(line: &[u8]) -> Result<Option<(RequestLine, usize)>, Fault> {
-    let method = token(line);
+    let method = run(line, TOKEN);
     match line.get(method) {
         None => return Ok(None),
         Some(b' ') if method > 0 => {}
         Some(_) => return Err(Fault::Method),
     }
-    let target = target(&line[method + 1..]);
+    let target = run(&line[method + 1..], TARGET);
     let version = method + target + 2;
     match line.get(version - 1) {
         None => return Ok(None),
@@ -61,8 +70,7 @@ pub(super) fn request_line(line: &[u8]) -> Result<Option<(RequestLine, usize)>, 
         Some(b'\r' | b'\n') if target > 0 => return Err(Fault::Version),
         Some(_) => return Err(Fault::Target),
     }
-    let text = &line[method + 1..version - 1];
-    if !text.is_ascii() && std::str::from_utf8(text).is_err() {
+    if std::str::from_utf8(&line[method + 1..version - 1]).is_err() {
         return Err(Fault::Target);
     }
     let Some(old) = self::version(&line[version..])? else { return Ok(None) };
@@ -100,7 +108,7 @@ pub(super) type Field<'a> = (&'a [u8], &'a [u8], usize);
 /// `name ":" OWS value OWS CRLF`, for headers and trailers.
 #[inline]
 pub(super) fn field(line: &[u8]) -> Result<Option<Field<'_>>, Fault> {
-    let name = token(line);
+    let name = run(line, TOKEN);
     match line.get(name) {
         Some(b':') if name > 0 => {}
         None => return Ok(None),
@@ -110,31 +118,6 @@ pub(super) fn field(line: &[u8]) -> Result<Option<Field<'_>>, Fault> {
     }
     let end = name + 1 + text(&line[name + 1..]);
     Ok(end_of_line(line, end)?.map(|used| (&line[..name], &line[name + 1..end], used)))
-}
-
-/// Fields at the front that are whole and simple, taken fast: their bytes and their number. Simple: nothing in them
-/// has a meaning for framing (no such field has a name of that length) or needs a second look. The rest is for
-/// [`field`]; so is any doubt, and what would pass a limit.
-pub(super) fn simple_fields(bytes: &[u8], most_bytes: usize, most: u16) -> (usize, u16) {
-    let (mut used, mut count) = (0, 0);
-    while count < most
-        && let Some(length) = simple_field(&bytes[used..])
-        && used + length <= most_bytes
-    {
-        used += length;
-        count += 1;
-    }
-    (used, count)
-}
-
-#[inline(always)]
-fn simple_field(line: &[u8]) -> Option<usize> {
-    let name = token(line);
-    if matches!(name, 0 | 7 | 14 | 17) || *line.get(name)? != b':' {
-        return None;
-    }
-    let end = name + 1 + printable(&line[name + 1..]);
-    (line.get(end..end + 2)? == b"\r\n").then_some(end + 2)
 }
 
 /// The size of a chunk: `1*16HEXDIG [";" extension] CRLF`.
@@ -200,87 +183,50 @@ fn short<T>(bytes: &[u8], fault: Fault) -> Result<Option<T>, Fault> {
     if bytes.contains(&b'\n') { Err(fault) } else { Ok(None) }
 }
 
-/// How many bytes at the front are a token.
-#[inline(always)]
-fn token(bytes: &[u8]) -> usize {
-    let other = |b: &u8| !TOKEN[usize::from(*b)];
-    let mut at = 0;
-    while let Some(block) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
-        match block.iter().position(other) {
-            Some(found) => return at + found,
-            None => at += 8,
-        }
-    }
-    let rest = &bytes[at..];
-    at + rest.iter().position(other).unwrap_or(rest.len())
-}
-
-/// How many bytes at the front may stand in a request target: no control character, space or fragment.
+/// How many bytes at the front belong to the class.
 #[inline]
-fn target(bytes: &[u8]) -> usize {
-    span(bytes, |word| below(word, 0x21) | equal(word, 0x7f) | equal(word, b'#'))
+fn run(bytes: &[u8], class: u8) -> usize {
+    bytes.iter().position(|b| CLASS[*b as usize] & class == 0).unwrap_or(bytes.len())
 }
 
 /// How many bytes at the front are text: anything but control characters, tab excepted.
 #[inline]
 fn text(bytes: &[u8]) -> usize {
-    let mut length = 0;
+    let mut rest = bytes;
     loop {
-        length += printable(&bytes[length..]);
-        match bytes.get(length) {
-            Some(b'\t') => length += 1,
-            _ => return length,
+        let skip = printable(rest);
+        rest = &rest[skip..];
+        match rest {
+            [b'\t', more @ ..] => rest = more,
+            _ => return bytes.len() - rest.len(),
         }
     }
 }
 
-/// How many bytes at the front are no control characters. Long values are skipped sixteen bytes at a time, in a form
-/// that becomes vector instructions.
-#[inline(always)]
+/// How many bytes at the front are no control characters; eight at a time.
+#[inline]
 fn printable(bytes: &[u8]) -> usize {
-    let control = |b: &u8| u8::from(*b < b' ') | u8::from(*b == 0x7f);
-    let mut at = 0;
-    while let Some(block) = bytes.get(at..).and_then(|rest| rest.first_chunk::<16>())
-        && block.iter().fold(0, |any, b| any | control(b)) == 0
-    {
-        at += 16;
-    }
-    at + span(&bytes[at..], |word| below(word, 0x20) | equal(word, 0x7f))
-}
-
-/// How many bytes stand before the first that `stops` tells, eight at a time. `stops` gives a mask whose lowest set
-/// bit is the high bit of the first such byte.
-#[inline(always)]
-fn span(bytes: &[u8], stops: impl Fn(u64) -> u64) -> usize {
-    let mut at = 0;
-    while let Some(word) = bytes.get(at..).and_then(|rest| rest.first_chunk()) {
-        let hits = stops(u64::from_le_bytes(*word)) & HIGH;
-        if hits != 0 {
-            return at + (hits.trailing_zeros() / 8) as usize;
+    let mut rest = bytes;
+    while let Some((word, more)) = rest.split_first_chunk::<8>() {
+        let hit = controls(u64::from_le_bytes(*word));
+        if hit != 0 {
+            return bytes.len() - rest.len() + (hit.trailing_zeros() / 8) as usize;
         }
-        at += 8;
+        rest = more;
     }
-    // What is left, with bytes after it that stop everything.
-    let rest = &bytes[at..];
-    let mut word = [b'\n'; 8];
-    word[..rest.len()].copy_from_slice(rest);
-    let hits = stops(u64::from_le_bytes(word)) & HIGH;
-    at + ((hits.trailing_zeros() / 8) as usize).min(rest.len())
+    let tail = rest.iter().position(u8::is_ascii_control).unwrap_or(rest.len());
+    bytes.len() - rest.len() + tail
 }
 
-const EACH: u64 = u64::MAX / 0xff;
-const HIGH: u64 = EACH * 0x80;
-
-/// Marks the bytes below `limit` (at most 0x80). Above the first mark others may be wrong: a subtraction borrows.
-#[inline(always)]
-fn below(word: u64, limit: u8) -> u64 {
-    word.wrapping_sub(EACH * u64::from(limit)) & !word
-}
-
-/// Marks the bytes that are `byte`. Above the first mark others may be wrong.
-#[inline(always)]
-fn equal(word: u64, byte: u8) -> u64 {
-    below(word ^ (EACH * u64::from(byte)), 1)
+/// A mask whose lowest set bit is in the first control character (below 0x20, or 0x7f) of the eight. Bits above
+/// the first hit may be wrong, because a subtraction borrows from its neighbour.
+#[inline]
+fn controls(word: u64) -> u64 {
+    const EACH: u64 = u64::MAX / 0xff;
+    let low = word.wrapping_sub(EACH * 0x20) & !word;
+    let delete = word ^ (EACH * 0x7f);
+    let delete = delete.wrapping_sub(EACH) & !delete;
+    (low | delete) & (EACH * 0x80)
 }
 
 #[cfg(test)]
@@ -289,21 +235,13 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn the_first_stop_is_found_at_every_offset() {
+    fn the_first_control_character_is_found_at_every_offset() {
         for at in 0..40 {
-            for control in (0..0x20).chain([0x7f]).filter(|b| *b != b'\t') {
+            for control in (0..0x20).chain([0x7f]) {
                 let mut bytes = vec![b'a'; 40];
                 bytes[at] = control;
-                assert_eq!(text(&bytes), at, "{control:#x}");
+                assert_eq!(printable(&bytes), at, "{control:#x}");
             }
-        }
-    }
-
-    #[test]
-    fn every_byte_is_a_token_character_or_not() {
-        for byte in 0..=255 {
-            let bytes = [&[b'a'; 20][..], &[byte; 20]].concat();
-            assert_eq!(token(&bytes), if is_token(byte) { 40 } else { 20 }, "{byte:#x}");
         }
     }
 
