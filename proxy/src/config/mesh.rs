@@ -1,14 +1,16 @@
 //! What all threads share: the snapshot, and the way to ask for more.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use weft_core::model::address::{Address, Meaning};
 use weft_core::model::name::{AddressKey, ResourceName, ServiceName};
+use weft_core::reason::Reason;
 use weft_core::snapshot::{ServiceState, Snapshot};
 
 use super::reader::MeshReader;
@@ -28,16 +30,21 @@ pub(super) struct Shared {
     pub(super) epoch: AtomicU64,
     changes: watch::Sender<u64>,
     connected: watch::Sender<bool>,
-    status: ArcSwap<SyncStatus>,
+    /// Services that the controller knows not to exist.
+    absent: ArcSwap<BTreeSet<ServiceName>>,
     asks: mpsc::Sender<Ask>,
     lookup_timeout: Duration,
 }
 
-/// What the threads of the data plane say to the stream's task.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What is said to the stream's task.
+#[derive(Debug)]
 pub enum Ask {
     /// The name is wanted, or was used again.
     Want(ResourceName),
+    /// How it stands.
+    Status(oneshot::Sender<SyncStatus>),
+    /// Names that were not used for long are to be given back.
+    Sweep,
 }
 
 /// How the configuration stands, for people.
@@ -55,10 +62,26 @@ pub struct SyncStatus {
     pub last_error: Option<String>,
 }
 
-/// The controller has not said what a name means, and guessing is not safe (`config_unavailable`).
+/// A name that stands for nothing here.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the controller has not answered what {0} is")]
-pub struct ConfigUnavailable(pub ResourceName);
+pub enum ConfigUnavailable {
+    /// The controller has not said what it means, and guessing is not safe.
+    #[error("the controller has not answered what {0} is")]
+    Unanswered(ResourceName),
+    /// The controller knows no such service.
+    #[error("there is no service {0}")]
+    NoService(ServiceName),
+}
+
+impl ConfigUnavailable {
+    /// The reason that answers a request.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Unanswered(_) => Reason::ConfigUnavailable,
+            Self::NoService(_) => Reason::NoCluster,
+        }
+    }
+}
 
 impl Mesh {
     /// A configuration that holds nothing, and the questions that its stream's task is to answer.
@@ -69,7 +92,7 @@ impl Mesh {
             epoch: AtomicU64::new(0),
             changes: watch::Sender::new(0),
             connected: watch::Sender::new(false),
-            status: ArcSwap::default(),
+            absent: ArcSwap::default(),
             asks,
             lookup_timeout,
         };
@@ -124,27 +147,55 @@ impl Mesh {
     /// # Errors
     /// It did not come in time, or the controller knows no such service.
     pub async fn service(&self, name: &ServiceName) -> Result<Arc<ServiceState>, ConfigUnavailable> {
-        self.ask(&ResourceName::Service(name.clone()), |snapshot| snapshot.service(name).cloned()).await
+        let asked = ResourceName::Service(name.clone());
+        let found = self.ask(&asked, |snapshot| match snapshot.service(name) {
+            Some(service) => Some(Ok(service.clone())),
+            None if self.0.absent.load().contains(name) => {
+                Some(Err(ConfigUnavailable::NoService(name.clone())))
+            }
+            None => None,
+        });
+        found.await?
     }
 
-    /// How the configuration stands.
-    pub fn status(&self) -> Arc<SyncStatus> {
-        self.0.status.load_full()
+    /// Asks for a resource by its name; whether a snapshot has it now.
+    pub async fn want(&self, name: &ResourceName) -> bool {
+        match name {
+            ResourceName::Address(key) => self.address(*key).await.is_ok(),
+            ResourceName::Service(name) => self.service(name).await.is_ok(),
+            ResourceName::Workload => self.is_ready(),
+            ResourceName::Endpoints(slice) => self.service(&slice.service).await.is_ok(),
+        }
     }
 
-    /// Swaps another snapshot in.
-    pub fn swap(&self, snapshot: Snapshot) {
+    /// How the configuration stands; the default while the stream's task does not answer.
+    pub async fn status(&self) -> SyncStatus {
+        let (answer, status) = oneshot::channel();
+        match self.0.asks.send(Ask::Status(answer)).await {
+            Ok(()) => {
+                tokio::time::timeout(AWAY_TIMEOUT, status).await.ok().and_then(Result::ok).unwrap_or_default()
+            }
+            Err(_) => SyncStatus::default(),
+        }
+    }
+
+    /// Swaps another snapshot in; `absent` are the services that the controller knows not to exist.
+    pub fn swap(&self, snapshot: Snapshot, absent: &BTreeSet<ServiceName>) {
         let generation = snapshot.generation();
+        if **self.0.absent.load() != *absent {
+            self.0.absent.store(Arc::new(absent.clone()));
+        }
         self.0.snapshot.store(Arc::new(snapshot));
         self.0.changes.send_replace(generation);
     }
 
-    pub(super) fn set_connected(&self, connected: bool) {
-        self.0.connected.send_replace(connected);
+    pub(super) fn sweep(&self) {
+        // A full queue: the next epoch sweeps.
+        let _ = self.0.asks.try_send(Ask::Sweep);
     }
 
-    pub(super) fn set_status(&self, status: SyncStatus) {
-        self.0.status.store(Arc::new(status));
+    pub(super) fn set_connected(&self, connected: bool) {
+        self.0.connected.send_replace(connected);
     }
 
     /// Names that are used from now on are said to be used once more.
@@ -175,7 +226,7 @@ impl Mesh {
             self.wait_for(&find).await
         };
         let answer = tokio::time::timeout(self.patience(), answer).await.ok().flatten();
-        answer.ok_or_else(|| ConfigUnavailable(name.clone()))
+        answer.ok_or_else(|| ConfigUnavailable::Unanswered(name.clone()))
     }
 
     async fn wait_for<T>(&self, find: impl Fn(&Snapshot) -> Option<T>) -> Option<T> {

@@ -45,6 +45,11 @@ impl MeshReader {
         self.cache.borrow_mut().load().clone()
     }
 
+    /// Whether a snapshot is the one in force: compares pointers.
+    pub fn is_current(&self, snapshot: &Arc<Snapshot>) -> bool {
+        Arc::ptr_eq(self.cache.borrow_mut().load(), snapshot)
+    }
+
     /// What all threads share.
     pub fn mesh(&self) -> &Mesh {
         &self.mesh

@@ -1,0 +1,295 @@
+//! What is held, wanted and refused: everything of the stream but its bytes. No input, no output, no clock.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use weft_api::decode;
+use weft_api::error::{DecodeError, ErrorKind};
+use weft_api::pb::config::{ClientInfo, DeltaRequest, DeltaResponse};
+use weft_api::session::client::{Event, ProtocolError, Session, StreamId};
+use weft_core::model::name::{ObjectName, ResourceName, ServiceName};
+use weft_core::model::policy::{Action, AuthorizationPolicy};
+use weft_core::model::workload::Workload;
+use weft_core::snapshot::{Resource, Resources, Snapshot};
+
+use super::mesh::SyncStatus;
+use super::saved::{Kept, Saved};
+
+/// A multiple of the names that may be held: beyond it names go at once, also those in use.
+const BURST: usize = 4;
+
+/// What is held, wanted and refused.
+#[derive(Debug)]
+pub(super) struct Holdings {
+    session: Session,
+    resources: Resources,
+    kept: BTreeMap<ResourceName, Kept>,
+    refused: BTreeMap<ResourceName, DecodeError>,
+    absent: BTreeSet<ServiceName>,
+    /// What was asked for, and the epoch of its last use; all else is wanted because these lead to it.
+    roots: HashMap<ResourceName, u64>,
+    epoch: u64,
+    most_roots: usize,
+}
+
+impl Holdings {
+    /// Nothing but the wish for the own workload.
+    pub(super) fn new(most_roots: usize) -> Self {
+        let mut session = Session::new(client_info());
+        session.want(ResourceName::Workload);
+        Self {
+            session,
+            resources: Resources::default(),
+            kept: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            absent: BTreeSet::new(),
+            roots: HashMap::new(),
+            epoch: 0,
+            most_roots,
+        }
+    }
+
+    /// What an earlier process held. What this version cannot decode is asked for afresh.
+    pub(super) fn restore(saved: Saved, most_roots: usize) -> Self {
+        let mut held = Self::new(most_roots);
+        for (name, kept) in saved.resources {
+            if let Ok(resource) = decode::resource(&name, &kept.body) {
+                held.resources.apply(resource);
+                held.kept.insert(name, kept);
+            }
+        }
+        let versions = held.kept.iter().map(|(name, kept)| (name.clone(), kept.version.clone()));
+        held.session = Session::resume(client_info(), saved.as_of, versions);
+        held.session.want(ResourceName::Workload);
+        let roots = held.kept.keys().filter(|name| is_root(name));
+        held.roots = roots.map(|name| (name.clone(), 0)).collect();
+        held.reconcile();
+        held
+    }
+
+    /// A name that was asked for, or used again.
+    pub(super) fn want(&mut self, name: ResourceName) {
+        if is_root(&name) && self.roots.insert(name, self.epoch).is_none() {
+            if self.roots.len() > self.most_roots.saturating_mul(BURST) {
+                self.give_back(self.epoch + 1);
+            }
+            self.reconcile();
+        }
+    }
+
+    /// Begins a stream.
+    pub(super) fn connect(&mut self) -> StreamId {
+        self.session.connect()
+    }
+
+    /// The stream ended.
+    pub(super) fn disconnect(&mut self) {
+        self.session.disconnect();
+    }
+
+    /// The next message to send.
+    pub(super) fn next_request(&mut self) -> Option<DeltaRequest> {
+        self.session.next_request()
+    }
+
+    /// Takes a response in; whether another snapshot is to be built.
+    pub(super) fn receive(&mut self, from: StreamId, response: DeltaResponse) -> Result<bool, ProtocolError> {
+        let events = self.session.receive(from, response, |name, body: &Bytes| {
+            decode::resource(name, body).map(|resource| (resource, Bytes::copy_from_slice(body)))
+        })?;
+        let mut changed = false;
+        for event in events {
+            changed |= self.apply(event);
+        }
+        self.reconcile();
+        Ok(changed)
+    }
+
+    /// Ends an epoch: names beyond the limit that were used neither in it nor in the one before are given back;
+    /// whether another snapshot is to be built.
+    pub(super) fn sweep(&mut self) -> bool {
+        self.epoch += 1;
+        let before = self.roots.len();
+        self.give_back(self.epoch.saturating_sub(1));
+        let changed = self.roots.len() != before;
+        if changed {
+            self.reconcile();
+        }
+        changed
+    }
+
+    /// The view of what is held.
+    pub(super) fn build(&self, previous: &Snapshot) -> Snapshot {
+        let Some(denying) = self.denying_workload() else {
+            return Snapshot::build(previous, &self.resources).snapshot;
+        };
+        let mut resources = self.resources.clone();
+        resources.apply(Resource::Workload(Arc::new(denying)));
+        Snapshot::build(previous, &resources).snapshot
+    }
+
+    /// Services that the controller knows not to exist.
+    pub(super) fn absent(&self) -> &BTreeSet<ServiceName> {
+        &self.absent
+    }
+
+    /// What is kept for a restart.
+    pub(super) fn saved(&self) -> Saved {
+        Saved { as_of: self.session.as_of(), resources: self.kept.clone() }
+    }
+
+    /// Whether something that is wanted was never answered.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.session.wanted().any(|(name, _)| !self.session.is_answered(name))
+    }
+
+    /// How many resources are held.
+    pub(super) fn len(&self) -> usize {
+        self.kept.len()
+    }
+
+    /// How many are refused.
+    pub(super) fn refused(&self) -> usize {
+        self.refused.len()
+    }
+
+    /// For people.
+    pub(super) fn status(&self) -> SyncStatus {
+        let held = self.session.wanted().map(|(name, version)| (name.to_string(), version.cloned()));
+        let refused = self.refused.iter().map(|(name, error)| (name.to_string(), error.to_string()));
+        SyncStatus {
+            as_of: self.session.as_of(),
+            held: held.collect(),
+            refused: refused.collect(),
+            ..SyncStatus::default()
+        }
+    }
+
+    fn apply(&mut self, event: Event<(Resource, Bytes)>) -> bool {
+        match event {
+            Event::Set { name, version, value: (resource, body) } => {
+                let was_refused = self.refused.remove(&name).is_some();
+                self.kept.insert(name, Kept { version, body });
+                self.resources.apply(resource) || was_refused
+            }
+            Event::Absent { name } => {
+                self.refused.remove(&name);
+                self.kept.remove(&name);
+                self.resources.remove(&name)
+            }
+            Event::Refused { name, error } => self.refuse(name, error),
+        }
+    }
+
+    /// Keeps the last good one, unless what is refused may be a condition that keeps somebody out.
+    fn refuse(&mut self, name: ResourceName, error: DecodeError) -> bool {
+        tracing::warn!(resource = %name, %error, "refused what the controller sent");
+        let widens = error.kind() == ErrorKind::NotUnderstood;
+        self.refused.insert(name.clone(), error);
+        match &name {
+            ResourceName::Service(_) if widens => {
+                self.kept.remove(&name);
+                self.resources.remove(&name)
+            }
+            ResourceName::Workload => widens,
+            _ => false,
+        }
+    }
+
+    /// The workload with a policy that denies everything, where its newest policies are not understood.
+    fn denying_workload(&self) -> Option<Workload> {
+        let error = self.refused.get(&ResourceName::Workload)?;
+        let Some(Resource::Workload(held)) = self.resources.get(&ResourceName::Workload) else { return None };
+        if error.kind() != ErrorKind::NotUnderstood {
+            return None;
+        }
+        let mut workload = Workload::clone(&held);
+        workload.inbound.policies.push(Arc::new(fail_closed(&workload)));
+        Some(workload)
+    }
+
+    /// Gives the oldest names beyond the limit back, of those last used before `epoch`.
+    fn give_back(&mut self, epoch: u64) {
+        let excess = self.roots.len().saturating_sub(self.most_roots);
+        let mut old: Vec<_> = self
+            .roots
+            .iter()
+            .filter(|(_, used)| **used < epoch)
+            .map(|(name, used)| (*used, name.clone()))
+            .collect();
+        old.sort_unstable();
+        old.into_iter().take(excess).for_each(|(_, name)| {
+            self.roots.remove(&name);
+        });
+    }
+
+    /// Wants all that the roots lead to, and gives the rest back.
+    fn reconcile(&mut self) {
+        let workload = self.resources.get(&ResourceName::Workload);
+        let listened = workload.iter().flat_map(|resource| match resource {
+            Resource::Workload(workload) => listened(workload),
+            _ => Vec::new(),
+        });
+        let roots = self.roots.keys().cloned().chain([ResourceName::Workload]).chain(listened);
+        let reachable = self.resources.reachable(roots);
+        let surplus: Vec<_> = self
+            .session
+            .wanted()
+            .map(|(name, _)| name)
+            .filter(|name| !reachable.contains(name))
+            .cloned()
+            .collect();
+        surplus.iter().for_each(|name| self.forget(name));
+        reachable.into_iter().for_each(|name| self.session.want(name));
+        self.note_absent();
+    }
+
+    fn forget(&mut self, name: &ResourceName) {
+        self.session.release(name);
+        self.resources.forget(name);
+        self.kept.remove(name);
+        self.refused.remove(name);
+    }
+
+    fn note_absent(&mut self) {
+        let wanted = self.session.wanted().map(|(name, _)| name);
+        let absent = wanted.filter_map(|name| match name {
+            ResourceName::Service(service)
+                if self.resources.knows(name) && self.resources.get(name).is_none() =>
+            {
+                Some(service.clone())
+            }
+            _ => None,
+        });
+        self.absent = absent.collect();
+    }
+}
+
+/// What is asked for by itself; all else follows from it.
+fn is_root(name: &ResourceName) -> bool {
+    matches!(name, ResourceName::Address(_) | ResourceName::Service(_))
+}
+
+/// The services behind explicit listeners.
+fn listened(workload: &Workload) -> Vec<ResourceName> {
+    let bindings = workload.outbound.listeners.iter().flat_map(|listener| &listener.services);
+    bindings.map(|binding| ResourceName::Service(binding.target.service.clone())).collect()
+}
+
+fn fail_closed(workload: &Workload) -> AuthorizationPolicy {
+    let namespace = workload.metadata.namespace.clone();
+    AuthorizationPolicy {
+        name: ObjectName { namespace, name: "not-understood".into() },
+        action: Action::FailClosed,
+        dry_run: false,
+        rules: Vec::new(),
+    }
+}
+
+fn client_info() -> ClientInfo {
+    ClientInfo {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        features: weft_api::feature::KNOWN.iter().map(ToString::to_string).collect(),
+    }
+}

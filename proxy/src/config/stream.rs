@@ -1,0 +1,329 @@
+//! The task that talks to the controller: connects, asks, takes in, swaps, keeps, and begins again when it breaks.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::RngExt;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::{Request, Status, Streaming};
+use weft_api::limits::MAX_MESSAGE_BYTES;
+use weft_api::pb::config::config_service_client::ConfigServiceClient;
+use weft_api::pb::config::{DeltaRequest, DeltaResponse};
+use weft_api::session::client::{ProtocolError, StreamId};
+
+use super::holdings::Holdings;
+use super::mesh::{Ask, Mesh};
+use super::saved::Saved;
+use crate::clock::Clock;
+use crate::controller::{ControllerLink, LinkError};
+use crate::settings::ControllerSettings;
+use crate::state::StateDir;
+use crate::telemetry::Metrics;
+
+/// Name of the file of state.
+const FILE: &str = "config.bin";
+/// After a change, how long to wait for more before the state is written.
+const SAVE_DELAY: Duration = Duration::from_secs(1);
+/// The first pause after a stream broke.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// A stream that lasted this long is good: the pauses begin anew.
+const GOOD_STREAM: Duration = Duration::from_secs(10);
+/// A question of the data plane cuts a pause short after this.
+const ASKED_PAUSE: Duration = Duration::from_secs(1);
+/// Names that were used once in this time are in use.
+const EPOCH: Duration = Duration::from_secs(60);
+/// A stream on which nothing is answered for this long, although something is wanted, is given up.
+const PROGRESS: Duration = Duration::from_secs(30);
+
+/// What the task is made of.
+pub struct StreamParts {
+    /// What it fills.
+    pub mesh: Mesh,
+    /// The questions of the data plane.
+    pub asks: mpsc::Receiver<Ask>,
+    /// The way to the controller.
+    pub link: ControllerLink,
+    /// Where the last good state is kept.
+    pub state: StateDir,
+    /// Wall time.
+    pub clock: Clock,
+    /// Where it is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// The task that talks to the controller.
+pub struct ConfigStream {
+    parts: StreamParts,
+    holdings: Holdings,
+    reconnect_max: Duration,
+    save_at: Option<Instant>,
+    last_error: Option<String>,
+}
+
+/// Why a stream ended.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StreamError {
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    #[error("the controller ended the stream: {:?}: {}", .0.code(), .0.message())]
+    Status(Status),
+    #[error("the controller closed the stream")]
+    Closed,
+    #[error("the controller breaks the protocol: {0}")]
+    Protocol(#[from] ProtocolError),
+    #[error("the controller answered nothing within {PROGRESS:?}")]
+    NoProgress,
+    #[error("the sidecar ends")]
+    Ending,
+}
+
+/// One stream that is up.
+struct Connection {
+    id: StreamId,
+    requests: mpsc::UnboundedSender<DeltaRequest>,
+    responses: Streaming<DeltaResponse>,
+    last_response: Instant,
+}
+
+impl ConfigStream {
+    /// A task that will fill `parts.mesh`; what an earlier process kept is in force at once (hardening F14).
+    pub fn new(parts: StreamParts, settings: &ControllerSettings) -> Self {
+        let holdings = restore(&parts.state, settings.max_idle_names);
+        let stream =
+            Self { parts, holdings, reconnect_max: settings.reconnect_max, save_at: None, last_error: None };
+        if stream.holdings.len() > 0 {
+            stream.swap();
+            tracing::info!(
+                resources = stream.holdings.len(),
+                "serving by the configuration of an earlier process"
+            );
+        }
+        stream
+    }
+
+    /// Talks to the controller until the mesh is dropped.
+    pub async fn run(mut self) {
+        let mut pause = Duration::ZERO;
+        loop {
+            if self.rest(pause).await.is_err() {
+                return;
+            }
+            let began = Instant::now();
+            let error = self.converse().await;
+            self.ended(&error);
+            if matches!(error, StreamError::Ending) {
+                return;
+            }
+            pause = next_pause(pause, began.elapsed(), self.reconnect_max);
+        }
+    }
+
+    /// One stream, from its beginning to its end.
+    async fn converse(&mut self) -> StreamError {
+        let mut connection = match self.open().await {
+            Ok(connection) => connection,
+            Err(error) => return error,
+        };
+        self.parts.mesh.set_connected(true);
+        self.parts.metrics.controller_connected.set(1);
+        self.count_connection("success");
+        self.last_error = None;
+        tracing::info!("connected to the controller");
+        loop {
+            if let Err(error) = self.step(&mut connection).await {
+                return error;
+            }
+        }
+    }
+
+    /// One event of a stream that is up.
+    async fn step(&mut self, connection: &mut Connection) -> Result<(), StreamError> {
+        let overdue = connection.last_response + PROGRESS;
+        let waiting = self.holdings.is_waiting();
+        let save_at = self.save_at;
+        tokio::select! {
+            response = connection.responses.message() => {
+                let response = response.map_err(StreamError::Status)?.ok_or(StreamError::Closed)?;
+                self.take_in(connection, response)?;
+            }
+            ask = self.parts.asks.recv() => {
+                // What was asked a moment ago has its full time to be answered.
+                connection.last_response = connection.last_response.max(Instant::now() - PROGRESS / 2);
+                self.take(ask.ok_or(StreamError::Ending)?);
+            }
+            () = at(save_at) => self.save(),
+            () = tokio::time::sleep_until(overdue), if waiting => return Err(StreamError::NoProgress),
+        }
+        self.send(&connection.requests)
+    }
+
+    async fn open(&mut self) -> Result<Connection, StreamError> {
+        let id = self.holdings.connect();
+        let (requests, outgoing) = mpsc::unbounded_channel();
+        self.send(&requests)?;
+        let opening = open_stream(self.parts.link.clone(), outgoing);
+        tokio::pin!(opening);
+        loop {
+            tokio::select! {
+                responses = &mut opening => {
+                    return Ok(Connection { id, requests, responses: responses?, last_response: Instant::now() });
+                }
+                ask = self.parts.asks.recv() => {
+                    self.take(ask.ok_or(StreamError::Ending)?);
+                    self.send(&requests)?;
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, requests: &mpsc::UnboundedSender<DeltaRequest>) -> Result<(), StreamError> {
+        while let Some(request) = self.holdings.next_request() {
+            requests.send(request).map_err(|_| StreamError::Closed)?;
+        }
+        Ok(())
+    }
+
+    fn take_in(&mut self, connection: &mut Connection, response: DeltaResponse) -> Result<(), StreamError> {
+        let resources = response.resources.len() as u64;
+        let refused = self.holdings.refused();
+        let changed = self.holdings.receive(connection.id, response)?;
+        connection.last_response = Instant::now();
+        let now_refused = self.holdings.refused().saturating_sub(refused) as u64;
+        let updates = &self.parts.metrics.config_updates;
+        updates.with_label_values(&["rejected"]).inc_by(now_refused);
+        updates.with_label_values(&["accepted"]).inc_by(resources.saturating_sub(now_refused));
+        self.parts.metrics.config_seen(self.parts.clock.now());
+        if changed {
+            self.swap();
+            self.save_at.get_or_insert_with(|| Instant::now() + SAVE_DELAY);
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, ask: Ask) {
+        match ask {
+            Ask::Want(name) => self.holdings.want(name),
+            Ask::Status(answer) => {
+                let mut status = self.holdings.status();
+                status.connected = self.parts.mesh.is_connected();
+                status.last_error = self.last_error.clone();
+                // Whoever asked may have gone.
+                let _ = answer.send(status);
+            }
+            Ask::Sweep => {
+                self.parts.mesh.next_epoch();
+                if self.holdings.sweep() {
+                    self.swap();
+                }
+            }
+        }
+    }
+
+    fn swap(&self) {
+        let snapshot = self.holdings.build(&self.parts.mesh.snapshot());
+        self.parts.metrics.config_resources.set(self.holdings.len() as i64);
+        self.parts.mesh.swap(snapshot, self.holdings.absent());
+    }
+
+    fn save(&mut self) {
+        self.save_at = None;
+        if !self.parts.state.is_kept() {
+            return;
+        }
+        if let Err(error) = self.parts.state.write(FILE, &self.holdings.saved().encode()) {
+            tracing::warn!(%error, "configuration is not kept: a restart will need the controller");
+        }
+    }
+
+    fn ended(&mut self, error: &StreamError) {
+        self.holdings.disconnect();
+        let was_up = self.parts.mesh.is_connected();
+        self.parts.mesh.set_connected(false);
+        self.parts.metrics.controller_connected.set(0);
+        if was_up {
+            tracing::warn!(%error, "the controller is away, serving by what is held");
+        } else {
+            self.count_connection("failure");
+            tracing::warn!(%error, "no connection to the controller");
+        }
+        self.last_error = Some(error.to_string());
+    }
+
+    fn count_connection(&self, result: &str) {
+        self.parts.metrics.controller_connections.with_label_values(&[result]).inc();
+    }
+
+    /// Waits before the next try; a question of the data plane makes it shorter.
+    async fn rest(&mut self, pause: Duration) -> Result<(), StreamError> {
+        let began = Instant::now();
+        let mut until = began + pause;
+        loop {
+            let save_at = self.save_at;
+            tokio::select! {
+                () = tokio::time::sleep_until(until) => return Ok(()),
+                () = at(save_at) => self.save(),
+                ask = self.parts.asks.recv() => {
+                    let ask = ask.ok_or(StreamError::Ending)?;
+                    if matches!(ask, Ask::Want(_)) {
+                        until = until.min(began + ASKED_PAUSE);
+                    }
+                    self.take(ask);
+                }
+            }
+        }
+    }
+}
+
+/// Ends epochs for as long as the mesh lives: see [`super::MeshReader`].
+pub async fn sweep_forever(mesh: Mesh) {
+    let mut ticks = tokio::time::interval(EPOCH);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks.tick().await;
+    loop {
+        ticks.tick().await;
+        mesh.sweep();
+    }
+}
+
+async fn open_stream(
+    link: ControllerLink,
+    outgoing: mpsc::UnboundedReceiver<DeltaRequest>,
+) -> Result<Streaming<DeltaResponse>, StreamError> {
+    let mut request = Request::new(UnboundedReceiverStream::new(outgoing));
+    request.metadata_mut().insert("authorization", link.authorization()?);
+    let channel = link.connect().await?;
+    let mut client = ConfigServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
+    let answer = tokio::time::timeout(PROGRESS, client.stream(request)).await;
+    let answer = answer.map_err(|_| StreamError::NoProgress)?;
+    answer.map(tonic::Response::into_inner).map_err(StreamError::Status)
+}
+
+fn restore(state: &StateDir, most: usize) -> Holdings {
+    let saved = match state.read(FILE) {
+        Ok(Some(bytes)) => Saved::decode(&bytes).map_err(|error| error.to_string()),
+        Ok(None) => return Holdings::new(most),
+        Err(error) => Err(error.to_string()),
+    };
+    match saved {
+        Ok(saved) => Holdings::restore(saved, most),
+        Err(error) => {
+            tracing::warn!(%error, "the configuration of an earlier process is not used");
+            Holdings::new(most)
+        }
+    }
+}
+
+/// Doubles, with full jitter above half; begins anew after a stream that lasted.
+fn next_pause(last: Duration, lasted: Duration, most: Duration) -> Duration {
+    let base = if lasted >= GOOD_STREAM { FIRST_PAUSE } else { (last * 2).max(FIRST_PAUSE) };
+    base.mul_f64(rand::rng().random_range(0.75..1.25)).min(most)
+}
+
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
