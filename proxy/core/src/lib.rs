@@ -37,6 +37,9 @@ pub mod text;
 pub mod transport;
 /// Clusters and endpoints as they run.
 pub mod upstream;
+/// Small parts of the model, for tests.
+#[cfg(test)]
+mod fixture;
 /// What a connection carries, from its first bytes.
 pub mod detect;
 /// What PeerAuthentication says of one connection.
