@@ -21,6 +21,8 @@ mod matches;
 pub mod redirect;
 /// What becomes of the path.
 pub mod rewrite;
+#[cfg(test)]
+mod tests;
 
 /// A request as rules see it.
 #[derive(Clone, Copy, Debug)]
