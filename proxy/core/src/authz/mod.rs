@@ -22,6 +22,8 @@ mod facts;
 mod rule;
 /// URI templates.
 mod template;
+#[cfg(test)]
+mod tests;
 
 /// A policy, and the rule of it that matched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
