@@ -59,8 +59,9 @@ impl Filter<'_> {
     }
 
     fn takes(&self, endpoint: &EndpointState) -> bool {
-        !(self.heeds_ejections && endpoint.ejected_until(self.args.now).is_some())
-            && !(self.heeds_tried && self.args.tried.contains(&endpoint.id))
+        let ejected = self.heeds_ejections && endpoint.ejected_until(self.args.now).is_some();
+        let tried = self.heeds_tried && self.args.tried.contains(&endpoint.id);
+        !ejected && !tried
     }
 }
 

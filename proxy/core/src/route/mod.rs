@@ -13,14 +13,14 @@ use crate::model::route::{
 };
 use crate::upstream::ClusterState;
 
-/// Header operations, and the authority that is sent.
-pub mod headers;
 /// Whether a request fulfils a block of conditions.
 mod matches;
-/// Where a redirect leads.
-pub mod redirect;
 /// What becomes of the path.
 pub mod rewrite;
+/// Where a redirect leads.
+pub mod redirect;
+/// Header operations, and the authority that is sent.
+pub mod headers;
 #[cfg(test)]
 mod tests;
 
