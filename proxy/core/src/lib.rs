@@ -3,14 +3,10 @@
 //! Nothing here does input or output, reads a clock or rolls dice: time and chance are arguments.
 //! The modules stand in dependency order, a module uses only those above it.
 
-/// Limits of a cluster, exact over all workers.
-pub mod admission;
-/// Chance as an argument.
-pub mod chance;
 /// Maps for the request path.
 pub mod hash;
-/// HTTP as it arrives: framing, targets, hosts, paths, queries, headers, gRPC.
-pub mod http;
+/// Chance as an argument.
+pub mod chance;
 /// SPIFFE identities and trust domains.
 pub mod identity;
 /// How a string, a header, a name in a policy is matched.
@@ -19,6 +15,19 @@ pub mod matching;
 pub mod model;
 /// The closed list of reasons for every answer that a sidecar itself makes.
 pub mod reason;
+/// HTTP as it arrives: framing, targets, hosts, paths, queries, headers, gRPC.
+pub mod http;
+/// Header values, authorities and hosts as texts to match.
+pub mod text;
+/// Limits of a cluster, exact over all workers.
+pub mod admission;
+/// How an endpoint is dialled, and who must answer there.
+pub mod transport;
+/// Clusters and endpoints as they run.
+pub mod upstream;
+/// Small parts of the model, for tests.
+#[cfg(test)]
+mod fixture;
 /// Which endpoint of a cluster takes a request.
 pub mod balance;
 /// When an endpoint is set aside, and for how long.
@@ -31,18 +40,9 @@ pub mod route;
 pub mod authz;
 /// One immutable view of the configuration, held for the length of a request.
 pub mod snapshot;
-/// Header values, query parameters and authorities as texts to match.
-pub mod text;
-/// How an endpoint is dialled, and who must answer there.
-pub mod transport;
-/// Clusters and endpoints as they run.
-pub mod upstream;
-/// Small parts of the model, for tests.
-#[cfg(test)]
-mod fixture;
 /// What a connection carries, from its first bytes.
 pub mod detect;
-/// What PeerAuthentication says of one connection.
+/// What PeerAuthentication makes of a connection.
 pub mod peer_auth;
-/// Which service a connection or a request to an address belongs to.
+/// Which service an address means.
 pub mod meaning;
