@@ -39,6 +39,14 @@ pub mod pool;
 pub mod local;
 /// What is known of a client's connection before its first request.
 pub mod downstream;
+/// A request as it is counted and logged.
+pub mod recording;
+/// What a request of the own application means.
+pub mod resolve;
+/// The tries of one request.
+pub mod attempts;
+/// Requests of the own application.
+pub mod outbound_http;
 /// What a worker's connections need beside what its requests need.
 pub mod context;
 /// What a connection carries, told from its first bytes.

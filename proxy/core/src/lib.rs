@@ -3,10 +3,14 @@
 //! Nothing here does input or output, reads a clock or rolls dice: time and chance are arguments.
 //! The modules stand in dependency order, a module uses only those above it.
 
-/// Maps for the request path.
-pub mod hash;
+/// Limits of a cluster, exact over all workers.
+pub mod admission;
 /// Chance as an argument.
 pub mod chance;
+/// Maps for the request path.
+pub mod hash;
+/// HTTP as it arrives: framing, targets, hosts, paths, queries, headers, gRPC.
+pub mod http;
 /// SPIFFE identities and trust domains.
 pub mod identity;
 /// How a string, a header, a name in a policy is matched.
@@ -15,19 +19,6 @@ pub mod matching;
 pub mod model;
 /// The closed list of reasons for every answer that a sidecar itself makes.
 pub mod reason;
-/// HTTP as it arrives: framing, targets, hosts, paths, queries, headers, gRPC.
-pub mod http;
-/// Header values, authorities and hosts as texts to match.
-pub mod text;
-/// Limits of a cluster, exact over all workers.
-pub mod admission;
-/// How an endpoint is dialled, and who must answer there.
-pub mod transport;
-/// Clusters and endpoints as they run.
-pub mod upstream;
-/// Small parts of the model, for tests.
-#[cfg(test)]
-mod fixture;
 /// Which endpoint of a cluster takes a request.
 pub mod balance;
 /// When an endpoint is set aside, and for how long.
@@ -40,9 +31,15 @@ pub mod route;
 pub mod authz;
 /// One immutable view of the configuration, held for the length of a request.
 pub mod snapshot;
+/// Header values, query parameters and authorities as texts to match.
+pub mod text;
+/// How an endpoint is dialled, and who must answer there.
+pub mod transport;
+/// Clusters and endpoints as they run.
+pub mod upstream;
 /// What a connection carries, from its first bytes.
 pub mod detect;
-/// What PeerAuthentication makes of a connection.
+/// What PeerAuthentication says of one connection.
 pub mod peer_auth;
-/// Which service an address means.
+/// Which service a connection or a request to an address belongs to.
 pub mod meaning;

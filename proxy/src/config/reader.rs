@@ -50,6 +50,12 @@ impl MeshReader {
         Arc::ptr_eq(self.cache.borrow_mut().load(), snapshot)
     }
 
+    /// What was found may be kept while this number and the snapshot's generation stay: with the next, names that
+    /// are still in use are to be looked up, and so noted, again.
+    pub fn epoch(&self) -> u64 {
+        self.mesh.shared().epoch.load(Relaxed)
+    }
+
     /// What all threads share.
     pub fn mesh(&self) -> &Mesh {
         &self.mesh

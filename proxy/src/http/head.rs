@@ -13,6 +13,7 @@ use weft_core::http::path::{PathRules, normalize};
 use weft_core::http::{host, target};
 use weft_core::reason::Reason;
 
+use super::guard::Refused;
 use super::version::HttpVersion;
 
 /// Why a request is answered and not passed on.
@@ -155,6 +156,17 @@ fn with_authority(uri: Uri, authority: Bytes) -> Uri {
 }
 
 impl Refusal {
+    /// What the guard refused.
+    pub fn of_guard(refused: Refused) -> Self {
+        let Refused::Bytes(_, status) = refused else { return Reason::RequestTimeout.into() };
+        let reason = match status {
+            414 => Reason::UriTooLong,
+            431 => Reason::HeadTooLarge,
+            _ => Reason::BadRequest,
+        };
+        Self { reason, status: StatusCode::from_u16(status).ok() }
+    }
+
     fn of_target(error: target::TargetError) -> Self {
         match error {
             target::TargetError::Form => Reason::BadRequest.into(),

@@ -16,6 +16,8 @@ pub mod body;
 pub mod upload;
 /// The head of a request.
 pub mod head;
+/// The headers by which sidecars tell of themselves.
+pub mod mark;
 /// Every answer that the sidecar itself makes.
 pub mod answer;
 /// One connection from a client.

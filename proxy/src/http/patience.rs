@@ -25,6 +25,12 @@ impl Patience {
         Self { idle, deadline, timer: None, moved: false }
     }
 
+    /// The body may stand still from now on; the deadline stays.
+    pub fn relax(&mut self) {
+        self.idle = None;
+        self.timer = None;
+    }
+
     /// A frame went by.
     pub fn moved(&mut self) {
         self.moved = true;

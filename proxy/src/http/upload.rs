@@ -73,6 +73,13 @@ impl Upload {
         self.0.as_ref().map_or(0, |source| source.borrow().received)
     }
 
+    /// The upstream has answered: from now on the client may take its time, as long as the exchange lasts.
+    pub fn answered(&self) {
+        if let Some(source) = &self.0 {
+            source.borrow_mut().patience.relax();
+        }
+    }
+
     /// Whether another try can send the whole of it.
     pub fn can_repeat(&self) -> bool {
         let Some(source) = &self.0 else { return true };

@@ -18,12 +18,10 @@ pub use facts::{HttpFacts, RequestFacts};
 
 /// What a policy is asked about, and how it is read.
 mod facts;
-/// URI templates.
-mod template;
 /// Whether a rule matches.
 mod rule;
-#[cfg(test)]
-mod tests;
+/// URI templates.
+mod template;
 
 /// A policy, and the rule of it that matched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

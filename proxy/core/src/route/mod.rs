@@ -13,16 +13,14 @@ use crate::model::route::{
 };
 use crate::upstream::ClusterState;
 
-/// Whether a request fulfils a block of conditions.
-mod matches;
-/// What becomes of the path.
-pub mod rewrite;
-/// Where a redirect leads.
-pub mod redirect;
 /// Header operations, and the authority that is sent.
 pub mod headers;
-#[cfg(test)]
-mod tests;
+/// Whether a request fulfils a block of conditions.
+mod matches;
+/// Where a redirect leads.
+pub mod redirect;
+/// What becomes of the path.
+pub mod rewrite;
 
 /// A request as rules see it.
 #[derive(Clone, Copy, Debug)]

@@ -1,12 +1,13 @@
 //! A new view from the one before.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::clusters::{Maker, ServiceClusters, slices_of};
 use super::resources::{Resources, routed};
 use super::{Built, ServiceState, Snapshot, services};
 use crate::hash::Map;
-use crate::model::name::ServiceName;
+use crate::model::name::{ResourceName, ServiceName};
 use crate::model::service::Service;
 
 type AllClusters = Map<ServiceName, Arc<ServiceClusters>>;
@@ -37,7 +38,7 @@ pub(super) fn build(previous: &Snapshot, resources: &Resources) -> Built {
         clusters,
         passthrough: Arc::clone(&previous.passthrough),
     };
-    Built { snapshot, wanted: resources.missing().into_iter().collect() }
+    Built { snapshot, wanted: wanted(resources) }
 }
 
 /// The clusters of a service; while a slice is missing, those of before.
@@ -77,4 +78,10 @@ fn is_complete(service: &Service, resources: &Resources) -> bool {
         Some(Some(other)) => slices_of(other, resources).is_some(),
     };
     slices_of(service, resources).is_some() && routed(service).iter().all(has_come)
+}
+
+fn wanted(resources: &Resources) -> Vec<ResourceName> {
+    let known: BTreeSet<_> = resources.names().collect();
+    let reachable = resources.reachable(known.iter().cloned());
+    reachable.difference(&known).cloned().collect()
 }

@@ -4,13 +4,14 @@
 //! that a request needs is already found: rules hold their clusters, clusters their endpoints, endpoints how they
 //! are dialled. What did not change is shared with the view before; what is under way is taken over from it.
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::hash::Map;
 use crate::model::address::{Address, ServicePortRef};
 use crate::model::name::{AddressKey, ClusterName, ResourceName, ServiceName};
 use crate::model::protocol::Protocol;
-use crate::model::service::Service;
+use crate::model::service::{Service, ServicePort};
 use crate::model::workload::Workload;
 pub use crate::route::{RuleState, TcpRuleState};
 pub use crate::upstream::{ClusterState, EndpointState};
@@ -21,16 +22,14 @@ pub use resources::{Resource, Resources};
 
 /// Which resource answers for an address.
 mod addresses;
-/// What the controller sent.
-mod resources;
-/// The clusters of a service with their endpoints.
-mod clusters;
-/// The rules of a service with the clusters they name.
-mod services;
 /// A new view from the one before.
 mod build;
-#[cfg(test)]
-mod tests;
+/// The clusters of a service with their endpoints.
+mod clusters;
+/// What the controller sent.
+mod resources;
+/// The rules of a service with the clusters they name.
+mod services;
 
 /// One view of the configuration.
 #[derive(Debug)]
@@ -158,4 +157,14 @@ impl ServiceState {
     pub fn port(&self, number: u16) -> Option<&Arc<PortState>> {
         self.ports.iter().find(|port| port.number == number)
     }
+
+    /// The port that the controller told, for a port as it runs.
+    pub fn told(&self, number: u16) -> Option<&ServicePort> {
+        self.service.port(number)
+    }
+}
+
+/// An endpoint's address for a port of its service.
+fn socket_address(ip: IpAddr, port: u16) -> SocketAddr {
+    SocketAddr::new(ip, port)
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use super::addresses::AddressTable;
 use crate::hash::Map;
-use crate::model::address::{Address, Meaning, ServicePortRef};
+use crate::model::address::{Address, Meaning};
 use crate::model::endpoint::EndpointSlice;
-use crate::model::name::{AddressKey, ResourceName, ServiceName, SliceName};
+use crate::model::name::{ResourceName, ServiceName, SliceName};
 use crate::model::route::HttpAction;
 use crate::model::service::Service;
 use crate::model::workload::Workload;
@@ -126,25 +126,21 @@ impl Resources {
         found
     }
 
-    /// What is named by what is held, and not known yet.
-    pub fn missing(&self) -> BTreeSet<ResourceName> {
-        let by_addresses = self.addresses.iter().flat_map(|address| meant(address));
-        let by_services = self.services.values().flatten().flat_map(|service| named(service));
-        by_addresses.chain(by_services).filter(|name| !self.knows(name)).collect()
-    }
-
     fn references(&self, name: &ResourceName) -> Vec<ResourceName> {
         match name {
             ResourceName::Address(key) => self.addresses.exact(key).map(|a| meant(a)).unwrap_or_default(),
             ResourceName::Service(name) => match self.services.get(name) {
-                Some(Some(service)) => named(service).collect(),
+                Some(Some(service)) => {
+                    let routed = routed(service).into_iter().map(|n| ResourceName::Service(n.clone()));
+                    slices(service).map(ResourceName::Endpoints).chain(routed).collect()
+                }
                 _ => Vec::new(),
             },
             ResourceName::Workload | ResourceName::Endpoints(_) => Vec::new(),
         }
     }
 
-    fn forget_address(&mut self, key: &AddressKey) -> bool {
+    fn forget_address(&mut self, key: &crate::model::name::AddressKey) -> bool {
         self.addresses.exact(key).is_some() && Arc::make_mut(&mut self.addresses).remove(key)
     }
 }
@@ -152,7 +148,8 @@ impl Resources {
 /// The services that an address means. Of several that share it, none: the one that a request names is asked for
 /// when it is named.
 fn meant(address: &Address) -> Vec<ResourceName> {
-    let service = |target: &ServicePortRef| ResourceName::Service(target.service.clone());
+    let service =
+        |target: &crate::model::address::ServicePortRef| ResourceName::Service(target.service.clone());
     match &address.meaning {
         Meaning::Service(target) => vec![service(target)],
         Meaning::Workload(workload) => {
@@ -161,12 +158,6 @@ fn meant(address: &Address) -> Vec<ResourceName> {
         }
         Meaning::Shared(_) | Meaning::Nothing { .. } => Vec::new(),
     }
-}
-
-/// What a service names: its slices, and the services of its routes.
-fn named(service: &Service) -> impl Iterator<Item = ResourceName> {
-    let routed = routed(service).into_iter().map(|name| ResourceName::Service(name.clone()));
-    slices(service).map(ResourceName::Endpoints).chain(routed)
 }
 
 /// The slices of a service.

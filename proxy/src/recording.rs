@@ -1,0 +1,158 @@
+//! A request as it is counted and logged: once, whatever becomes of it.
+
+use std::rc::Rc;
+
+use http::request::Parts;
+use http::{HeaderMap, Response, StatusCode, Version, header};
+use http_body::Body as _;
+use tokio::time::Instant;
+use weft_core::http::grpc::is_grpc;
+use weft_core::reason::Reason;
+
+use crate::downstream::Downstream;
+use crate::http::answer::{Asker, answer_with, status_of};
+use crate::http::body::{Body, grpc_status};
+use crate::http::head::{Refusal, authority};
+use crate::local::Local;
+use crate::telemetry::{AccessEntry, AppProtocol, RequestRecord, Scope};
+
+/// The record of a request. A request that is dropped unfinished was left by its client: counted as such.
+pub struct Recording {
+    local: Rc<Local>,
+    record: Option<RequestRecord>,
+}
+
+impl Recording {
+    /// A request that begins.
+    pub fn begin(local: &Rc<Local>, parts: &Parts) -> Self {
+        let mut record = RequestRecord::begin(Instant::now());
+        record.outcome.protocol = if is_grpc(&parts.headers) { AppProtocol::Grpc } else { AppProtocol::Http };
+        if local.telemetry.shared().access_log.is_on() {
+            record.log = Some(Box::new(entry(local, parts)));
+        }
+        Self { local: Rc::clone(local), record: Some(record) }
+    }
+
+    /// What never became a request.
+    pub fn of_refused(local: &Rc<Local>) -> Self {
+        Self { local: Rc::clone(local), record: Some(RequestRecord::begin(Instant::now())) }
+    }
+
+    /// Whether it is gRPC.
+    pub fn is_grpc(&self) -> bool {
+        self.record.as_ref().is_some_and(|record| record.outcome.protocol == AppProtocol::Grpc)
+    }
+
+    /// When it began.
+    pub fn started(&self) -> Instant {
+        self.record.as_ref().map_or_else(Instant::now, |record| record.started)
+    }
+
+    /// Between whom it is.
+    pub fn between(&mut self, scope: Rc<Scope>) {
+        self.change(|record| record.scope = Some(scope));
+    }
+
+    /// The head of its response.
+    pub fn answered(&mut self, status: StatusCode, grpc_status: Option<u8>) {
+        self.change(|record| {
+            record.outcome.status = status.as_u16();
+            record.outcome.grpc_status = grpc_status;
+        });
+    }
+
+    /// Why the mesh answered, or cut it.
+    pub fn because(&mut self, reason: Reason) {
+        self.change(|record| record.outcome.reason = Some(reason));
+    }
+
+    /// The policy that refused it.
+    pub fn denied_by(&mut self, policy: &weft_core::model::name::ObjectName) {
+        self.change(|record| record.policy = Some(policy.to_string().into()));
+    }
+
+    /// Notes the ends of the client's connection.
+    pub fn note_ends(&mut self, downstream: &Downstream) {
+        self.note(|entry| {
+            entry.downstream_remote_address = Some(downstream.client);
+            entry.downstream_local_address = Some(downstream.destination);
+            entry.requested_server_name = downstream.sni.as_deref().unwrap_or("").to_owned();
+        });
+    }
+
+    /// What only the log shows.
+    pub fn note(&mut self, note: impl FnOnce(&mut AccessEntry)) {
+        self.change(|record| {
+            if let Some(entry) = record.log.as_deref_mut() {
+                note(entry);
+            }
+        });
+    }
+
+    /// Counts and logs it.
+    pub fn finish(mut self, request_bytes: u64, response_bytes: u64, grpc_status: Option<u8>) {
+        self.change(|record| {
+            (record.request_bytes, record.response_bytes) = (request_bytes, response_bytes);
+            record.outcome.grpc_status = grpc_status.or(record.outcome.grpc_status);
+        });
+        self.end();
+    }
+
+    fn change(&mut self, change: impl FnOnce(&mut RequestRecord)) {
+        if let Some(record) = &mut self.record {
+            change(record);
+        }
+    }
+
+    fn end(&mut self) {
+        if let Some(record) = self.record.take() {
+            record.finish(&self.local.telemetry, Instant::now());
+        }
+    }
+}
+
+/// The client has gone: the record says so by having no status.
+impl Drop for Recording {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn entry(local: &Local, parts: &Parts) -> AccessEntry {
+    let mut entry = AccessEntry::begin(local.telemetry.shared().clock.now());
+    entry.method = parts.method.as_str().to_owned();
+    entry.path = parts.uri.path_and_query().map_or("", |path| path.as_str()).to_owned();
+    entry.protocol = match parts.version {
+        Version::HTTP_2 => "HTTP/2",
+        Version::HTTP_10 => "HTTP/1.0",
+        _ => "HTTP/1.1",
+    };
+    entry.authority = authority(&parts.uri, &parts.headers).to_owned();
+    entry.user_agent = text(&parts.headers, header::USER_AGENT.as_str());
+    entry.x_forwarded_for = text(&parts.headers, "x-forwarded-for");
+    entry.request_id = text(&parts.headers, "x-request-id");
+    entry
+}
+
+fn text(headers: &HeaderMap, name: &str) -> String {
+    headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).unwrap_or_default()
+}
+
+/// Answers in the application's stead, and counts it.
+pub fn refuse(recording: Option<Recording>, refusal: Refusal, trusted: bool) -> Response<Body> {
+    let grpc = recording.as_ref().is_some_and(Recording::is_grpc);
+    let status = refusal.status.unwrap_or_else(|| status_of(refusal.reason));
+    let response = answer_with(refusal.reason, status, Asker { grpc, trusted });
+    finish_own(recording, response, refusal.reason)
+}
+
+/// Counts a response that the mesh made.
+pub fn finish_own(recording: Option<Recording>, response: Response<Body>, reason: Reason) -> Response<Body> {
+    if let Some(mut recording) = recording {
+        recording.because(reason);
+        recording.answered(response.status(), grpc_status(response.headers()));
+        let bytes = response.body().size_hint().exact().unwrap_or(0);
+        recording.finish(0, bytes, None);
+    }
+    response
+}

@@ -1,0 +1,154 @@
+//! What a request of the own application means: which service's routes apply, or where it goes without any.
+//!
+//! The address that was dialled decides; where several services stand behind it, the host does. The answer is kept by
+//! the connection and holds as long as the configuration stays and the host does.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use weft_core::http::host::Authority;
+use weft_core::model::address::{Address, AddressedWorkload, HostBinding, Meaning, ServicePortRef};
+use weft_core::model::protocol::Protocol;
+use weft_core::model::route::RetryPolicy;
+use weft_core::model::workload::OutboundMode;
+use weft_core::reason::Reason;
+use weft_core::snapshot::{PortState, ServiceState, Snapshot};
+use weft_core::text::host_matches;
+use weft_core::upstream::{ClusterState, EndpointState};
+
+use crate::config::MeshReader;
+use crate::telemetry::ServiceLabels;
+
+/// What a request means.
+#[derive(Debug)]
+pub struct Found {
+    generation: u64,
+    epoch: u64,
+    /// The host by which it was found; `None` where no host matters.
+    host: Option<Box<str>>,
+    /// Where it goes.
+    pub way: Way,
+    /// The service, as metrics name it.
+    pub labels: ServiceLabels,
+}
+
+/// Where a request goes.
+#[derive(Debug)]
+pub enum Way {
+    /// To a service, by its routes.
+    Service {
+        /// The service.
+        service: Arc<ServiceState>,
+        /// Its port.
+        port: Arc<PortState>,
+    },
+    /// To one address, by no route.
+    Address(Box<Direct>),
+}
+
+/// One address, and how it is treated.
+#[derive(Debug)]
+pub struct Direct {
+    /// A cluster without policy.
+    pub cluster: Arc<ClusterState>,
+    /// The address.
+    pub endpoint: Arc<EndpointState>,
+    /// What it carries.
+    pub protocol: Protocol,
+    /// The defaults.
+    pub retries: RetryPolicy,
+}
+
+impl Found {
+    /// Whether it still holds for a request to this host.
+    pub fn holds(&self, mesh: &MeshReader, snapshot: &Snapshot, host: &str) -> bool {
+        self.generation == snapshot.generation()
+            && self.epoch == mesh.epoch()
+            && self.host.as_deref().is_none_or(|known| known == host)
+    }
+}
+
+/// Finds what a request to `host` means that was sent to an address.
+///
+/// # Errors
+/// The reason for which it cannot be sent anywhere.
+pub async fn resolve(
+    mesh: &MeshReader,
+    snapshot: &Arc<Snapshot>,
+    address: &Address,
+    dialled: SocketAddr,
+    host: &str,
+) -> Result<Found, Reason> {
+    let by_host = !matches!(address.meaning, Meaning::Service(_) | Meaning::Nothing { .. });
+    let (way, labels) = match service_of(address, host) {
+        Some(port) => to_service(mesh, port).await?,
+        None => to_address(snapshot, address, dialled)?,
+    };
+    let (generation, epoch) = (mesh.snapshot().generation(), mesh.epoch());
+    Ok(Found { generation, epoch, host: by_host.then(|| host.into()), way, labels })
+}
+
+fn service_of<'a>(address: &'a Address, host: &str) -> Option<&'a ServicePortRef> {
+    match &address.meaning {
+        Meaning::Service(port) => Some(port),
+        Meaning::Workload(workload) => named(&workload.services, host),
+        Meaning::Shared(bindings) => {
+            named(bindings, host).or_else(|| bindings.first().map(|binding| &binding.target))
+        }
+        Meaning::Nothing { .. } => None,
+    }
+}
+
+fn named<'a>(bindings: &'a [HostBinding], host: &str) -> Option<&'a ServicePortRef> {
+    let authority = Authority::parse(host, None).ok()?;
+    let names = |binding: &&HostBinding| binding.domains.iter().any(|domain| host_matches(domain, &authority.host));
+    bindings.iter().find(names).map(|binding| &binding.target)
+}
+
+async fn to_service(mesh: &MeshReader, of: &ServicePortRef) -> Result<(Way, ServiceLabels), Reason> {
+    let service = mesh.service(&of.service).await.map_err(|_| Reason::ConfigUnavailable)?;
+    let port = Arc::clone(service.port(of.port).ok_or(Reason::NoCluster)?);
+    let labels = ServiceLabels {
+        host: Arc::clone(&service.service.name.host),
+        name: Arc::clone(&service.service.short_name),
+        namespace: Arc::clone(&service.service.name.namespace),
+    };
+    Ok((Way::Service { service, port }, labels))
+}
+
+fn to_address(
+    snapshot: &Snapshot,
+    address: &Address,
+    dialled: SocketAddr,
+) -> Result<(Way, ServiceLabels), Reason> {
+    match &address.meaning {
+        Meaning::Workload(workload) => Ok(to_pod(snapshot, workload, dialled)),
+        _ if is_closed(snapshot) => Err(Reason::BlackHole),
+        _ => {
+            let endpoint = EndpointState::of_address(dialled);
+            let labels = ServiceLabels { name: "PassthroughCluster".into(), ..ServiceLabels::default() };
+            Ok((Way::direct(snapshot, endpoint, Protocol::Auto), labels))
+        }
+    }
+}
+
+fn to_pod(snapshot: &Snapshot, workload: &AddressedWorkload, dialled: SocketAddr) -> (Way, ServiceLabels) {
+    let endpoint = EndpointState::of_workload(dialled, workload);
+    let labels = ServiceLabels {
+        name: Arc::clone(&workload.metadata.workload),
+        namespace: Arc::clone(&workload.metadata.namespace),
+        ..ServiceLabels::default()
+    };
+    (Way::direct(snapshot, endpoint, workload.protocol), labels)
+}
+
+fn is_closed(snapshot: &Snapshot) -> bool {
+    snapshot.workload().is_none_or(|workload| workload.outbound.mode == OutboundMode::RegistryOnly)
+}
+
+impl Way {
+    fn direct(snapshot: &Snapshot, endpoint: Arc<EndpointState>, protocol: Protocol) -> Self {
+        let cluster = Arc::clone(snapshot.passthrough());
+        Self::Address(Box::new(Direct { cluster, endpoint, protocol, retries: RetryPolicy::default() }))
+    }
+}
