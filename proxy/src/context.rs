@@ -1,11 +1,14 @@
 //! What a worker's connections need beside what its requests need.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use tokio::sync::Notify;
+use weft_core::model::name::ServiceName;
+use weft_core::model::workload::{OutboundMode, Workload};
 
 use crate::dial::Dialer;
 use crate::downstream::{Incoming, Outgoing};
@@ -15,6 +18,7 @@ use crate::io::Io;
 use crate::local::Local;
 use crate::orig_dst::Own;
 use crate::pool::MeshConnect;
+use crate::telemetry::ServiceLabels;
 use crate::tls::Tls;
 
 /// What one worker's connections need; stays on its thread.
@@ -33,6 +37,32 @@ pub struct Context {
     pub own: Own,
     /// Tells when the workload was told anew: its policies, its modes.
     pub workload_changes: Changes,
+    /// Who serves HTTP.
+    pub http: HttpServers,
+    /// The labels of outgoing traffic to no service.
+    pub passthrough: ServiceLabels,
+    /// The labels of the services that the workload's ports serve, made once for each.
+    inbound_services: RefCell<InboundServices>,
+}
+
+/// The labels of the workload's ports.
+struct InboundServices {
+    none: Rc<ServiceLabels>,
+    known: Vec<(ServiceName, Rc<ServiceLabels>)>,
+}
+
+/// What a [`Context`] is made of.
+pub struct Parts {
+    /// What requests need too.
+    pub local: Rc<Local>,
+    /// Handshakes, on both sides.
+    pub tls: Tls,
+    /// Outgoing sockets.
+    pub dialer: Dialer,
+    /// The end of the sidecar.
+    pub shutdown: Shutdown,
+    /// What no connection may be addressed to.
+    pub own: Own,
     /// Who serves HTTP.
     pub http: HttpServers,
 }
@@ -54,6 +84,60 @@ pub struct HttpServers {
 pub struct Changes {
     count: Cell<u64>,
     grown: Notify,
+}
+
+impl Context {
+    /// One worker's context.
+    pub fn new(parts: Parts) -> Rc<Self> {
+        let Parts { local, tls, dialer, shutdown, own, http } = parts;
+        Rc::new(Self {
+            connect: MeshConnect::new(dialer, tls.clone().into()),
+            local,
+            tls,
+            dialer,
+            shutdown,
+            own,
+            workload_changes: Changes::default(),
+            http,
+            passthrough: ServiceLabels::pseudo("PassthroughCluster"),
+            inbound_services: RefCell::new(InboundServices {
+                none: Rc::new(ServiceLabels::pseudo("InboundPassthroughCluster")),
+                known: Vec::new(),
+            }),
+        })
+    }
+
+    /// The sidecar's own workload; `None` before it has come.
+    pub fn workload(&self) -> Option<Arc<Workload>> {
+        self.local.mesh.snapshot().workload().cloned()
+    }
+
+    /// What becomes of traffic to addresses that mean nothing.
+    pub fn outbound_mode(&self) -> OutboundMode {
+        self.workload().map_or(OutboundMode::RegistryOnly, |workload| workload.outbound.mode)
+    }
+
+    /// The labels of the service that a port of the workload serves.
+    pub fn inbound_service(&self, workload: Option<&Workload>, port: u16) -> Rc<ServiceLabels> {
+        let port = workload.and_then(|workload| workload.inbound.port(port));
+        let mut services = self.inbound_services.borrow_mut();
+        match port.and_then(|port| port.service.as_ref()) {
+            Some(serves) => services.of(&serves.service),
+            None => services.none.clone(),
+        }
+    }
+}
+
+impl InboundServices {
+    fn of(&mut self, service: &ServiceName) -> Rc<ServiceLabels> {
+        if let Some((_, labels)) = self.known.iter().find(|(name, _)| name == service) {
+            return labels.clone();
+        }
+        let short_name = service.host.split('.').next().unwrap_or_default().into();
+        let labels = Rc::new(ServiceLabels::new(service, &short_name));
+        self.known.push((service.clone(), labels.clone()));
+        labels
+    }
 }
 
 impl Changes {

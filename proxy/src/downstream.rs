@@ -1,12 +1,15 @@
 //! What is known of a client's connection before its first request: what the spines hand on with it.
 
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use tokio::time::Instant;
 use weft_core::identity::SpiffeId;
 use weft_core::model::address::Address;
 use weft_core::reason::Reason;
+
+use crate::telemetry::Scope;
 
 /// A client's connection.
 #[derive(Clone, Debug)]
@@ -43,7 +46,7 @@ pub struct Incoming {
 }
 
 /// Why a connection ends before it is served to its end.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Stop {
     /// The client has gone: there is nobody to refuse.
     ClientGone,
@@ -52,17 +55,19 @@ pub enum Stop {
 }
 
 /// Why the mesh refuses a connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Refusal {
     /// The reason.
     pub reason: Reason,
     /// The policy that says so, `namespace/name`.
     pub policy: Option<Arc<str>>,
+    /// Between whom it is counted, where that is known.
+    pub scope: Option<Rc<Scope>>,
 }
 
 impl From<Reason> for Refusal {
     fn from(reason: Reason) -> Self {
-        Self { reason, policy: None }
+        Self { reason, policy: None, scope: None }
     }
 }
 

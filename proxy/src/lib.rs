@@ -51,3 +51,11 @@ pub mod outbound_http;
 pub mod context;
 /// What a connection carries, told from its first bytes.
 pub mod detect;
+/// Opaque connections: the way to an endpoint, the relay, the record.
+pub mod opaque;
+/// Whether a connection may be let in, or stay.
+pub mod judge;
+/// The application's own connections.
+pub mod outbound;
+/// Connections from outside.
+pub mod inbound;

@@ -133,6 +133,11 @@ impl EndpointState {
         ActiveRequest(Arc::clone(&self.shared))
     }
 
+    /// Whether connections to it prove who both ends are.
+    pub fn is_mutual(&self) -> bool {
+        matches!(self.transport, Ok(Transport::Mutual(_)))
+    }
+
     /// Requests under way, of all workers.
     pub fn active(&self) -> u32 {
         self.shared.active.load(Relaxed)
