@@ -59,3 +59,11 @@ pub mod judge;
 pub mod outbound;
 /// Connections from outside.
 pub mod inbound;
+/// A small HTTP server for people and probes.
+pub mod web;
+/// The administration interface.
+pub mod admin;
+/// Readiness, liveness, metrics.
+pub mod health;
+/// Configuration, identity, telemetry and administration, beside the workers.
+pub mod control;

@@ -8,13 +8,14 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use prometheus::IntCounter;
 use serde_json::{Map, Value, json};
 use weft_core::reason::Reason;
 
 use super::labels::{AppProtocol, Outcome};
+use crate::clock::rfc3339;
 use crate::settings::AccessLogFormat;
 
 /// Entries that may wait to be written.
@@ -282,18 +283,10 @@ fn quoted(text: &mut String, values: &[&str]) {
     }
 }
 
-fn rfc3339(time: SystemTime) -> String {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let at = time::OffsetDateTime::UNIX_EPOCH + since;
-    let (year, month, day) = at.to_calendar_date();
-    let (hour, minute, second) = at.to_hms();
-    let (month, millis) = (month as u8, at.millisecond());
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::UNIX_EPOCH;
 
     fn entry() -> AccessEntry {
         let mut entry = AccessEntry::begin(UNIX_EPOCH + Duration::from_millis(1_700_000_000_123));

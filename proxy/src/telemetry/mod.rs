@@ -65,3 +65,13 @@ impl Telemetry {
         text
     }
 }
+
+/// Ends series that nobody adds to any more, for as long as the sidecar runs.
+pub async fn sweep_forever(telemetry: Telemetry) {
+    let mut ticks = tokio::time::interval(std::time::Duration::from_secs(60));
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        telemetry.series.sweep();
+    }
+}

@@ -1,0 +1,106 @@
+//! The administration interface, on a loopback address only: what the sidecar holds, and a few levers.
+//!
+//! Levers are pulled by POST, so that no link or image of a page pulls one.
+
+/// The configuration as JSON.
+mod views;
+
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use weft_core::upstream::Nanos;
+
+use crate::clock::Clock;
+use crate::config::Mesh;
+use crate::drain::Shutdown;
+use crate::identity::Credentials;
+use crate::telemetry::log::LogLevel;
+use crate::web::{self, Answer, Answers, Question};
+
+/// What the interface shows and moves.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// The configuration.
+    pub mesh: Mesh,
+    /// The certificate.
+    pub credentials: Credentials,
+    /// The sidecar's own log.
+    pub log: LogLevel,
+    /// The end of the sidecar.
+    pub shutdown: Shutdown,
+    /// Wall time.
+    pub clock: Clock,
+    /// From when the clock of ejections counts; the workers' own.
+    pub epoch: Instant,
+}
+
+const HELP: &str = "\
+GET  /config           the configuration as held
+GET  /clusters         clusters, and their endpoints as they stand
+GET  /certs            the certificate
+GET  /sync             names and versions held, and what was refused
+GET  /logging          the log's filter
+POST /logging?level=F  changes it: error, warn, info, debug, trace, or a filter such as info,weft_proxy::config=debug
+POST /drain            takes nothing new from outside, and ends when all is done
+POST /quit             ends at once
+";
+
+impl Answers for Admin {
+    async fn answer(&self, question: Question) -> Answer {
+        match (&question.method, question.path.as_str()) {
+            (&Method::GET, "/" | "/help") => web::text(StatusCode::OK, HELP),
+            (&Method::GET, "/config") => web::json(&views::config(&self.mesh.snapshot())),
+            (&Method::GET, "/clusters") => web::json(&views::clusters(&self.mesh.snapshot(), self.nanos())),
+            (&Method::GET, "/certs") => web::json(&self.certificates()),
+            (&Method::GET, "/sync") => web::json(&views::sync(&self.mesh.status().await)),
+            (&Method::GET, "/logging") if question.parameter("level").is_none() => self.log_level(),
+            (&Method::POST, "/logging") => self.set_log_level(&question),
+            (&Method::POST, "/drain") => self.drain(),
+            (&Method::POST, "/quit") => self.quit(),
+            (_, "/logging" | "/drain" | "/quit") => {
+                web::text(StatusCode::METHOD_NOT_ALLOWED, "this changes the sidecar: use POST\n")
+            }
+            _ => web::text(StatusCode::NOT_FOUND, HELP),
+        }
+    }
+}
+
+impl Admin {
+    fn nanos(&self) -> Nanos {
+        u64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    fn certificates(&self) -> Value {
+        let now = self.clock.now();
+        match self.credentials.current() {
+            Some(issued) => views::certificate(&issued.facts, now),
+            None => json!({ "certificate": null }),
+        }
+    }
+
+    fn log_level(&self) -> Answer {
+        web::text(StatusCode::OK, format!("{}\n", self.log.get().unwrap_or_default()))
+    }
+
+    fn set_log_level(&self, question: &Question) -> Answer {
+        let Some(level) = question.parameter("level") else {
+            return web::text(StatusCode::BAD_REQUEST, "write /logging?level=info\n");
+        };
+        match self.log.set(level) {
+            Ok(()) => self.log_level(),
+            Err(error) => web::text(StatusCode::BAD_REQUEST, format!("{error}\n")),
+        }
+    }
+
+    fn drain(&self) -> Answer {
+        self.shutdown.begin();
+        web::text(StatusCode::OK, "draining\n")
+    }
+
+    fn quit(&self) -> Answer {
+        self.shutdown.begin();
+        let shutdown = self.shutdown.clone();
+        tokio::spawn(async move { shutdown.complete(std::time::Duration::ZERO).await });
+        web::text(StatusCode::OK, "ending\n")
+    }
+}

@@ -1,0 +1,209 @@
+//! The control plane of one sidecar: configuration, identity, telemetry and administration, on a runtime of their
+//! own beside the workers.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use weft_core::identity::{IdentityError, SpiffeId, TrustDomain};
+
+use crate::admin::Admin;
+use crate::clock::Clock;
+use crate::config::stream::sweep_forever;
+use crate::config::{ConfigStream, Mesh, StreamParts};
+use crate::controller::ControllerLink;
+use crate::dial::Dialer;
+use crate::drain::Shutdown;
+use crate::health::{Health, Scrape};
+use crate::identity::{Credentials, IdentityKeeper, KeeperParts};
+use crate::settings::{PodSettings, Settings};
+use crate::state::{StateDir, StateError};
+use crate::telemetry::log::LogLevel;
+use crate::telemetry::{Telemetry, sweep_forever as sweep_series};
+use crate::tls::Tls;
+use crate::web::{self, Answers};
+
+/// What workers take from the control plane; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Control {
+    /// The configuration.
+    pub mesh: Mesh,
+    /// Handshakes: certificate and trust are kept current.
+    pub tls: Tls,
+    /// The certificate.
+    pub credentials: Credentials,
+    /// Metrics and logs.
+    pub telemetry: Telemetry,
+    /// The end of the sidecar.
+    pub shutdown: Shutdown,
+    /// From when the clock of ejections counts.
+    pub epoch: Instant,
+    /// To be set when the workers listen.
+    pub listening: Arc<watch::Sender<bool>>,
+}
+
+/// What runs on the control plane's runtime.
+pub struct ControlTasks {
+    control: Control,
+    stream: ConfigStream,
+    keeper: IdentityKeeper<ControllerLink>,
+    admin: (TcpListener, Admin),
+    health: Vec<TcpListener>,
+    metrics: Vec<TcpListener>,
+}
+
+/// Why the control plane cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// A port cannot be listened on.
+    #[error("{what} cannot listen on port {port}: {error}; another port can be given by {setting}")]
+    Listen {
+        /// Who listens.
+        what: &'static str,
+        /// Where.
+        port: u16,
+        /// Why not.
+        error: io::Error,
+        /// The setting.
+        setting: &'static str,
+    },
+    /// Namespace, account or trust domain make no identity.
+    #[error(
+        "this pod has no identity: {0}; check WEFT_TRUST_DOMAIN, WEFT_POD_NAMESPACE and WEFT_SERVICE_ACCOUNT"
+    )]
+    Identity(#[from] IdentityError),
+    /// The folder of state cannot be used.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+impl Control {
+    /// Opens listeners and takes what an earlier process left into use. To be called on the control plane's runtime.
+    ///
+    /// # Errors
+    /// [`ControlError`]: which setting to change.
+    pub fn start(
+        settings: &Settings,
+        clock: Clock,
+        log: LogLevel,
+    ) -> Result<(Self, ControlTasks), ControlError> {
+        let state = StateDir::open(settings.controller.state_dir.as_deref())?;
+        let (mesh, asks) = Mesh::new(settings.controller.lookup_timeout);
+        let credentials = Credentials::new();
+        let control = Self {
+            tls: Tls::new(credentials.clone(), clock.clone()),
+            telemetry: Telemetry::new(settings.logs.access_log, clock.clone()),
+            shutdown: Shutdown::new(),
+            epoch: Instant::now(),
+            listening: Arc::new(watch::Sender::new(false)),
+            mesh: mesh.clone(),
+            credentials: credentials.clone(),
+        };
+        let dialer = Dialer { mark: settings.host.mark };
+        let link = ControllerLink::new(settings.controller.clone(), dialer, clock.clone());
+        let metrics = control.telemetry.metrics.clone();
+        let keeper = IdentityKeeper::new(KeeperParts {
+            authority: link.clone(),
+            identity: identity(&settings.pod)?,
+            life: settings.controller.certificate_ttl,
+            state: state.clone(),
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+            credentials,
+        });
+        let parts = StreamParts { mesh, asks, link, state, clock: clock.clone(), metrics };
+        let stream = ConfigStream::new(parts, &settings.controller);
+        let tasks = ControlTasks {
+            admin: (listen_admin(settings.ports.admin)?, control.admin(clock, log)),
+            health: listen("health", settings.ports.health, "WEFT_HEALTH_PORT")?,
+            metrics: listen("metrics", settings.ports.metrics, "WEFT_METRICS_PORT")?,
+            control: control.clone(),
+            stream,
+            keeper,
+        };
+        Ok((control, tasks))
+    }
+
+    fn admin(&self, clock: Clock, log: LogLevel) -> Admin {
+        Admin {
+            mesh: self.mesh.clone(),
+            credentials: self.credentials.clone(),
+            log,
+            shutdown: self.shutdown.clone(),
+            clock,
+            epoch: self.epoch,
+        }
+    }
+
+    fn health(&self) -> Health {
+        Health {
+            mesh: self.mesh.clone(),
+            credentials: self.credentials.clone(),
+            shutdown: self.shutdown.clone(),
+            listening: self.listening.subscribe(),
+        }
+    }
+}
+
+impl ControlTasks {
+    /// Runs until the sidecar is over.
+    pub async fn run(self) {
+        let Self { control, stream, keeper, admin: (admin_at, admin), health, metrics } = self;
+        let health_answers = Arc::new(control.health());
+        let scrape = Arc::new(Scrape(control.telemetry.clone()));
+        let shutdown = control.shutdown.clone();
+        tokio::spawn(stream.run());
+        tokio::spawn(keeper.run());
+        tokio::spawn(sweep_forever(control.mesh.clone()));
+        tokio::spawn(sweep_series(control.telemetry.clone()));
+        tokio::spawn(follow_trust(control.mesh, control.tls));
+        tokio::spawn(web::serve(admin_at, Arc::new(admin)));
+        serve_all(health, &health_answers);
+        serve_all(metrics, &scrape);
+        shutdown.reached(crate::drain::Phase::Over).await;
+    }
+}
+
+fn serve_all<A: Answers>(listeners: Vec<TcpListener>, answers: &Arc<A>) {
+    for listener in listeners {
+        tokio::spawn(web::serve(listener, answers.clone()));
+    }
+}
+
+/// Hands the trust domains' roots to handshakes whenever they change.
+async fn follow_trust(mesh: Mesh, tls: Tls) {
+    let mut changes = mesh.changes();
+    let mut known = None;
+    loop {
+        changes.borrow_and_update();
+        let workload = mesh.snapshot().workload().cloned();
+        if let Some(trust) =
+            workload.map(|workload| workload.trust.clone()).filter(|now| known.as_ref() != Some(now))
+        {
+            if let Err(error) = tls.set_trust(&trust) {
+                tracing::error!(%error, "the roots of the trust domains cannot be used, those of before stay");
+            }
+            known = Some(trust);
+        }
+        if changes.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+fn identity(pod: &PodSettings) -> Result<SpiffeId, IdentityError> {
+    SpiffeId::of_service_account(&TrustDomain::new(&pod.trust_domain)?, &pod.namespace, &pod.service_account)
+}
+
+fn listen_admin(at: SocketAddr) -> Result<TcpListener, ControlError> {
+    let refused =
+        |error| ControlError::Listen { what: "admin", port: at.port(), error, setting: "WEFT_ADMIN" };
+    web::listen(at).map_err(refused)
+}
+
+fn listen(what: &'static str, port: u16, setting: &'static str) -> Result<Vec<TcpListener>, ControlError> {
+    web::listen_everywhere(port).map_err(|error| ControlError::Listen { what, port, error, setting })
+}

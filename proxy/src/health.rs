@@ -1,0 +1,67 @@
+//! Readiness and liveness, and the metrics that Prometheus scrapes.
+
+use http::StatusCode;
+
+use crate::config::Mesh;
+use crate::drain::{Phase, Shutdown};
+use crate::identity::Credentials;
+use crate::telemetry::Telemetry;
+use crate::web::{self, Answer, Answers, Question};
+
+/// Answers on the health port: `/healthz/ready`, `/healthz/live`.
+#[derive(Clone, Debug)]
+pub struct Health {
+    /// The configuration.
+    pub mesh: Mesh,
+    /// The certificate.
+    pub credentials: Credentials,
+    /// The end of the sidecar.
+    pub shutdown: Shutdown,
+    /// Becomes true when the workers listen.
+    pub listening: tokio::sync::watch::Receiver<bool>,
+}
+
+/// Answers on the metrics port: `/stats/prometheus`, `/metrics`.
+#[derive(Clone, Debug)]
+pub struct Scrape(pub Telemetry);
+
+impl Health {
+    /// What the sidecar still waits for before it can take traffic (hardening E4); empty: it is ready.
+    pub fn missing(&self) -> Vec<&'static str> {
+        let checks = [
+            (!self.mesh.is_ready(), "the controller has not sent this pod's configuration"),
+            (self.credentials.current().is_none(), "there is no certificate"),
+            (!*self.listening.borrow(), "the listeners are not open"),
+            (self.shutdown.phase() != Phase::Serving, "the sidecar is draining"),
+        ];
+        checks.into_iter().filter(|(is_missing, _)| *is_missing).map(|(_, what)| what).collect()
+    }
+
+    fn ready(&self) -> Answer {
+        match self.missing().as_slice() {
+            [] => web::text(StatusCode::OK, "ready\n"),
+            missing => {
+                web::text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n", missing.join("; ")))
+            }
+        }
+    }
+}
+
+impl Answers for Health {
+    async fn answer(&self, question: Question) -> Answer {
+        match question.path.as_str() {
+            "/healthz/ready" => self.ready(),
+            "/healthz/live" => web::text(StatusCode::OK, "live\n"),
+            _ => web::text(StatusCode::NOT_FOUND, "try /healthz/ready or /healthz/live\n"),
+        }
+    }
+}
+
+impl Answers for Scrape {
+    async fn answer(&self, question: Question) -> Answer {
+        match question.path.as_str() {
+            "/stats/prometheus" | "/metrics" => web::metrics(self.0.render()),
+            _ => web::text(StatusCode::NOT_FOUND, "try /stats/prometheus or /metrics\n"),
+        }
+    }
+}
