@@ -126,6 +126,16 @@ impl Io {
         }
     }
 
+    /// The other end's certificate, DER; `None` without TLS.
+    pub fn peer_certificate(&self) -> Option<&[u8]> {
+        let certificates = match &self.stream {
+            Stream::Plain(_) => None,
+            Stream::TlsClient(session) => session.get_ref().1.peer_certificates(),
+            Stream::TlsServer(session) => session.get_ref().1.peer_certificates(),
+        };
+        certificates?.first().map(|certificate| &**certificate)
+    }
+
     /// The other end's address.
     ///
     /// # Errors

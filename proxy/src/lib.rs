@@ -45,8 +45,16 @@ pub mod recording;
 pub mod resolve;
 /// The tries of one request.
 pub mod attempts;
+/// One request while it is served, and the way of its response.
+pub mod call;
 /// Requests of the own application.
 pub mod outbound_http;
+/// What the configuration says of requests that come in.
+pub mod inbound_rules;
+/// What is known of a peer before its first request.
+pub mod inbound_peer;
+/// Requests for the own application.
+pub mod inbound_http;
 /// What a worker's connections need beside what its requests need.
 pub mod context;
 /// What a connection carries, told from its first bytes.

@@ -11,12 +11,11 @@ use std::time::Duration;
 
 use http::header::{HeaderValue, LOCATION};
 use http::request::Parts;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 use weft_core::http::grpc;
-use weft_core::http::headers::{Hop, strip_asserted, strip_hop_by_hop, strip_own};
+use weft_core::http::headers::strip_asserted;
 use weft_core::http::path::PathRules;
 use weft_core::model::address::Meaning;
 use weft_core::model::protocol::Protocol;
@@ -31,31 +30,23 @@ use weft_core::transport::Transport;
 use weft_core::upstream::{ClusterState, EndpointState};
 
 use crate::attempts::{self, Answered, Exchange, Plan, Unanswered};
+use crate::call::{Answer, Call};
 use crate::downstream::Outgoing;
 use crate::http::answer::REASON;
-use crate::http::body::{Body, End, Finish, Summary, grpc_status};
+use crate::http::body::{Body, End, Finish, Summary};
 use crate::http::fault::CutError;
 use crate::http::guard::Refused;
 use crate::http::head::{Refusal, Strictness, authority, check, set_authority, set_path};
-use crate::http::mark::{mark_request, mark_response};
-use crate::http::patience::Patience;
+use crate::http::mark::mark_request;
 use crate::http::serve::{self, Handle};
-use crate::http::tunnel::switch;
 use crate::http::upload::Upload;
 use crate::http::version::HttpVersion;
 use crate::io::Io;
 use crate::local::Local;
-use crate::recording::{Recording, finish_own, refuse};
+use crate::recording::{Recording, refuse};
 use crate::resolve::{Direct, Found, Way, resolve};
-use crate::telemetry::{AccessEntry, PeerRef, Reporter, Scope, ScopeRef, Security};
+use crate::telemetry::{PeerRef, Reporter, Scope, ScopeRef, Security};
 
-/// The longest time that a request's body may stand still before it is answered (hardening A15).
-const IDLE_BODY: Duration = Duration::from_secs(300);
-/// Applications normalise no more than RFC 3986 says; the server's sidecar knows the policies.
-const STRICTNESS: Strictness = Strictness {
-    paths: PathRules { mode: PathNormalization::Base, refuse_encoded_slash: false },
-    hosts: false,
-};
 /// The own application may know why.
 const TRUSTED: bool = true;
 
@@ -77,24 +68,14 @@ struct OutboundHttp {
     found: RefCell<Option<Rc<Found>>>,
 }
 
-type Answer = Result<Response<Body>, Refusal>;
-
-/// A request under way.
-struct Call {
-    snapshot: Arc<Snapshot>,
-    recording: Option<Recording>,
-    hop: Hop,
-    upgrade: Option<OnUpgrade>,
-}
-
 impl Handle for OutboundHttp {
     async fn handle(self: Rc<Self>, request: Request<Incoming>) -> Result<Response<Body>, CutError> {
-        let (parts, body) = request.into_parts();
-        let mut recording = Recording::begin(&self.local, &parts);
-        recording.note_ends(&self.from.downstream);
-        let mut call = Call::new(self.local.mesh.snapshot(), recording);
-        let answered = self.answer(&mut call, parts, body).await;
-        Ok(answered.unwrap_or_else(|refusal| refuse(call.recording.take(), refusal, TRUSTED)))
+        let (mut parts, body) = request.into_parts();
+        let mut call = Call::begin(&self.local, &self.from.downstream, &mut parts);
+        match self.answer(&mut call, parts, body).await {
+            Ok(response) => Ok(response),
+            Err(refusal) => Ok(call.refuse(refusal, TRUSTED)),
+        }
     }
 
     fn refuse(&self, refused: Refused) -> Response<Body> {
@@ -109,8 +90,7 @@ impl Handle for OutboundHttp {
 
 impl OutboundHttp {
     async fn answer(&self, call: &mut Call, mut parts: Parts, body: Incoming) -> Answer {
-        call.upgrade = parts.extensions.remove();
-        call.hop = check(&mut parts, STRICTNESS, |_| false)?;
+        call.hop = check(&mut parts, strictness(&call.snapshot), |_| false)?;
         strip_asserted(&mut parts.headers);
         let found = self.find(call, authority(&parts.uri, &parts.headers)).await?;
         mark_request(&mut parts.headers, || self.local.random());
@@ -164,9 +144,9 @@ impl OutboundHttp {
             client: self.version,
             hop: &call.hop,
             retries: &target.forward.retries,
-            deadline: call.deadline(target.forward.timeout, &parts),
+            deadline: deadline(call, target.forward.timeout, &parts),
         };
-        let upload = call.upload(body, &plan);
+        let upload = call.upload(body, plan.deadline, may_retry(plan.retries));
         let answered = attempts::attempt(&self.local, &plan, parts, &upload).await;
         let deadline = plan.deadline;
         let mut response = self.pass_on(call, found, answered, upload, deadline)?;
@@ -192,9 +172,9 @@ impl OutboundHttp {
             client: self.version,
             hop: &call.hop,
             retries: &direct.retries,
-            deadline: call.deadline(None, &parts),
+            deadline: deadline(call, None, &parts),
         };
-        let upload = call.upload(body, &plan);
+        let upload = call.upload(body, plan.deadline, may_retry(plan.retries));
         let answered = attempts::attempt(&self.local, &plan, parts, &upload).await;
         let deadline = plan.deadline;
         self.pass_on(call, found, answered, upload, deadline)
@@ -224,28 +204,11 @@ impl OutboundHttp {
         call.note(|entry| entry.upstream_host = endpoint.map(|endpoint| endpoint.address));
         let Answered { response, exchange } = answered.map_err(|unanswered| unanswered.reason)?;
         upload.answered();
-        let (mut head, body) = response.into_parts();
-        let hop = strip_hop_by_hop(&mut head.headers, head.version, |_| false);
-        let hop = hop.map_err(|_| Refusal::from(Reason::UpstreamFraming))?;
-        if !exchange.lease.to().is_mutual() {
-            strip_own(&mut head.headers);
-        }
-        let switched = head.status == StatusCode::SWITCHING_PROTOCOLS;
-        let client = call.upgrade.take().filter(|_| switched);
-        if switched && client.is_none() {
-            return Err(Reason::UpstreamFraming.into());
-        }
-        let Some(mut recording) = call.recording.take() else { return Err(Reason::Internal.into()) };
-        let service_time = recording.started().elapsed();
-        mark_response(&mut head.headers, service_time);
-        recording.note(|entry| entry.upstream_service_time = Some(service_time));
-        recording.answered(head.status, grpc_status(&head.headers));
-        let ending = Ending { local: Rc::clone(&self.local), recording, exchange, upload };
-        if let Some(client) = client {
-            return Ok(switch(head, hop, client, Box::new(ending)));
-        }
-        let body = Body::stream(body, Patience::new(None, deadline));
-        Ok(Response::from_parts(head, body.told(Box::new(ending))))
+        let believed = exchange.lease.to().is_mutual();
+        let local = Rc::clone(&self.local);
+        call.pass_on(response, believed, deadline, |recording| {
+            Box::new(Ending { local, recording, exchange, upload })
+        })
     }
 
     fn redirect(
@@ -289,7 +252,7 @@ impl OutboundHttp {
         route::headers::apply_to_response(response.headers_mut(), matched.rule, None);
         response.headers_mut().insert(REASON, HeaderValue::from_static(reason.name()));
         call.between(self.scope(call, found, None));
-        finish_own(call.recording.take(), response, reason)
+        call.reply(response, reason)
     }
 
     /// Between whom the request is.
@@ -310,38 +273,17 @@ impl OutboundHttp {
     }
 }
 
-impl Call {
-    fn new(snapshot: Arc<Snapshot>, recording: Recording) -> Self {
-        Self { snapshot, recording: Some(recording), hop: Hop::default(), upgrade: None }
-    }
+/// When the request's time is up: the route's timeout, or what a gRPC client allows, the earlier.
+fn deadline(call: &Call, route: Option<Duration>, parts: &Parts) -> Option<Instant> {
+    let client = call.is_grpc().then(|| grpc::timeout(&parts.headers)).flatten();
+    let time = route.into_iter().chain(client).min()?;
+    Some(call.started() + time)
+}
 
-    fn between(&mut self, scope: Rc<Scope>) {
-        if let Some(recording) = &mut self.recording {
-            recording.between(scope);
-        }
-    }
-
-    fn note(&mut self, note: impl FnOnce(&mut AccessEntry)) {
-        if let Some(recording) = &mut self.recording {
-            recording.note(note);
-        }
-    }
-
-    fn is_grpc(&self) -> bool {
-        self.recording.as_ref().is_some_and(Recording::is_grpc)
-    }
-
-    /// When the request's time is up: the route's timeout, or what a gRPC client allows, the earlier.
-    fn deadline(&self, route: Option<Duration>, parts: &Parts) -> Option<Instant> {
-        let client = self.is_grpc().then(|| grpc::timeout(&parts.headers)).flatten();
-        let time = route.into_iter().chain(client).min()?;
-        Some(self.recording.as_ref().map_or_else(Instant::now, Recording::started) + time)
-    }
-
-    fn upload(&self, body: Incoming, plan: &Plan<'_>) -> Upload {
-        let idle = (!self.is_grpc()).then_some(IDLE_BODY);
-        Upload::new(body, Patience::new(idle, plan.deadline), may_retry(plan.retries))
-    }
+/// How requests are read: the path as the mesh is told to, no more; the server's sidecar knows its policies.
+fn strictness(snapshot: &Snapshot) -> Strictness {
+    let mode = snapshot.workload().map_or(PathNormalization::Base, |w| w.inbound.path_normalization);
+    Strictness { paths: PathRules { mode, refuse_encoded_slash: false }, hosts: false }
 }
 
 /// A request as routes see it.
