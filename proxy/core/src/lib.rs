@@ -3,40 +3,40 @@
 //! Nothing here does input or output, reads a clock or rolls dice: time and chance are arguments.
 //! The modules stand in dependency order, a module uses only those above it.
 
-/// Limits of a cluster, exact over all workers.
-pub mod admission;
-/// Chance as an argument.
-pub mod chance;
-/// Maps for the request path.
-pub mod hash;
-/// HTTP as it arrives: framing, targets, hosts, paths, queries, headers, gRPC.
-pub mod http;
 /// SPIFFE identities and trust domains.
 pub mod identity;
 /// How a string, a header, a name in a policy is matched.
 pub mod matching;
 /// What the controller tells a sidecar.
 pub mod model;
+/// Limits of a cluster, exact over all workers.
+pub mod admission;
+/// Chance as an argument.
+pub mod chance;
+/// Maps for the request path.
+pub mod hash;
 /// The closed list of reasons for every answer that a sidecar itself makes.
 pub mod reason;
+/// HTTP as it arrives: framing, targets, hosts, paths, queries, headers, gRPC.
+pub mod http;
+/// How an endpoint is dialled, and who must answer there.
+pub mod transport;
+/// Clusters and endpoints as they run.
+pub mod upstream;
 /// Which endpoint of a cluster takes a request.
 pub mod balance;
 /// When an endpoint is set aside, and for how long.
 pub mod outlier;
 /// Whether a request is sent again, when, and until when.
 pub mod retry;
+/// Header values, query parameters and authorities as texts to match.
+pub mod text;
 /// Which rule a request or a connection takes, and what the rule makes of it.
 pub mod route;
 /// Who may do what.
 pub mod authz;
 /// One immutable view of the configuration, held for the length of a request.
 pub mod snapshot;
-/// Header values, query parameters and authorities as texts to match.
-pub mod text;
-/// How an endpoint is dialled, and who must answer there.
-pub mod transport;
-/// Clusters and endpoints as they run.
-pub mod upstream;
 /// What a connection carries, from its first bytes.
 pub mod detect;
 /// What PeerAuthentication says of one connection.

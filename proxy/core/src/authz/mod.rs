@@ -18,10 +18,10 @@ pub use facts::{HttpFacts, RequestFacts};
 
 /// What a policy is asked about, and how it is read.
 mod facts;
-/// Whether a rule matches.
-mod rule;
 /// URI templates.
 mod template;
+/// Whether a rule matches.
+mod rule;
 
 /// A policy, and the rule of it that matched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

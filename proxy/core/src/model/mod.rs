@@ -5,20 +5,20 @@
 //! an [`address::Address`] when traffic first goes to one, then the [`service::Service`] that it means, with that
 //! service's [`endpoint::EndpointSlice`]s.
 
+/// Who a workload is, in the words that metrics use; where it runs.
+pub mod metadata;
+/// Names of resources, services and clusters.
+pub mod name;
+/// Protocols of ports, and how they are told from names.
+pub mod protocol;
 /// What an address means.
 pub mod address;
 /// Clusters: how the endpoints of a service's port are balanced, limited, watched and dialled.
 pub mod cluster;
 /// Endpoints of services.
 pub mod endpoint;
-/// Who a workload is, in the words that metrics use; where it runs.
-pub mod metadata;
-/// Names of resources, services and clusters.
-pub mod name;
 /// Authorization policies.
 pub mod policy;
-/// Protocols of ports, and how they are told from names.
-pub mod protocol;
 /// Route rules: what a request must look like and what is done with it.
 pub mod route;
 /// Services: ports, routes, clusters.

@@ -17,10 +17,10 @@ use crate::upstream::ClusterState;
 pub mod headers;
 /// Whether a request fulfils a block of conditions.
 mod matches;
-/// Where a redirect leads.
-pub mod redirect;
 /// What becomes of the path.
 pub mod rewrite;
+/// Where a redirect leads.
+pub mod redirect;
 
 /// A request as rules see it.
 #[derive(Clone, Copy, Debug)]

@@ -22,14 +22,14 @@ pub use resources::{Resource, Resources};
 
 /// Which resource answers for an address.
 mod addresses;
-/// A new view from the one before.
-mod build;
-/// The clusters of a service with their endpoints.
-mod clusters;
 /// What the controller sent.
 mod resources;
+/// The clusters of a service with their endpoints.
+mod clusters;
 /// The rules of a service with the clusters they name.
 mod services;
+/// A new view from the one before.
+mod build;
 
 /// One view of the configuration.
 #[derive(Debug)]

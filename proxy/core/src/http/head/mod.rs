@@ -15,8 +15,8 @@
 //! within the limits. The verdict does not depend on how the bytes were cut.
 
 pub mod fault;
-mod framing;
 pub(crate) mod lex;
+mod framing;
 
 use crate::http::head::fault::{Fault, Refusal};
 use crate::http::head::framing::{Body, Framing};
