@@ -20,34 +20,55 @@ const BACKLOG: i32 = 4096;
 /// The pauses after a failed accept, from the first to the longest.
 const PAUSES: [Duration; 2] = [Duration::from_millis(5), Duration::from_secs(1)];
 
-/// Opens a listener that shares its port with those of other workers. An IPv6 one takes no IPv4.
-///
-/// # Errors
-/// Where the address is taken by somebody else, does not exist here, or its family is off.
-pub fn listen(at: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(at), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
-    if at.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    dial::tune(SockRef::from(&socket), None, dial::PATIENT_USER_TIMEOUT)?;
-    socket.bind(&at.into())?;
-    socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
-}
+/// A socket with an address, on which the kernel refuses connections until it listens.
+#[derive(Debug)]
+pub struct Bound(Socket);
 
-/// Opens a listener on every address of both families; IPv4 alone where IPv6 is off.
-///
-/// # Errors
-/// Where the port is taken by somebody else.
-pub fn listen_everywhere(port: u16) -> io::Result<Vec<TcpListener>> {
-    let v4 = listen(SocketAddr::from(([0, 0, 0, 0], port)))?;
-    let port = v4.local_addr()?.port();
-    match listen((Ipv6Addr::UNSPECIFIED, port).into()) {
-        Ok(v6) => Ok(vec![v4, v6]),
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(error),
-        Err(_) => Ok(vec![v4]),
+impl Bound {
+    /// Takes an address; other workers may take the same. An IPv6 one takes no IPv4.
+    ///
+    /// # Errors
+    /// Where the address is taken by somebody else, does not exist here, or its family is off.
+    pub fn new(at: SocketAddr) -> io::Result<Self> {
+        let socket = Socket::new(Domain::for_address(at), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        socket.set_reuse_port(true)?;
+        if at.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        dial::tune(SockRef::from(&socket), None, dial::PATIENT_USER_TIMEOUT)?;
+        socket.bind(&at.into())?;
+        Ok(Self(socket))
+    }
+
+    /// Takes a port on every address of both families; of IPv4 alone where IPv6 is off.
+    ///
+    /// # Errors
+    /// Where the port is taken by somebody else.
+    pub fn everywhere(port: u16) -> io::Result<Vec<Self>> {
+        let v4 = Self::new(SocketAddr::from(([0, 0, 0, 0], port)))?;
+        match Self::new((Ipv6Addr::UNSPECIFIED, v4.port()?).into()) {
+            Ok(v6) => Ok(vec![v4, v6]),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(error),
+            Err(_) => Ok(vec![v4]),
+        }
+    }
+
+    /// Lets connections in. To be called on the runtime that accepts them.
+    ///
+    /// # Errors
+    /// Where the runtime cannot watch the socket.
+    pub fn listen(self) -> io::Result<TcpListener> {
+        self.0.listen(BACKLOG)?;
+        TcpListener::from_std(self.0.into())
+    }
+
+    /// Its port.
+    ///
+    /// # Errors
+    /// Never seen.
+    pub fn port(&self) -> io::Result<u16> {
+        Ok(self.0.local_addr()?.as_socket().map_or(0, |at| at.port()))
     }
 }
 
@@ -121,16 +142,25 @@ mod tests {
     use std::rc::Rc;
     use tokio::io::AsyncReadExt;
 
-    fn loopback() -> SocketAddr {
-        "127.0.0.1:0".parse().unwrap()
+    fn listen() -> TcpListener {
+        Bound::new("127.0.0.1:0".parse().unwrap()).unwrap().listen().unwrap()
+    }
+
+    #[tokio::test]
+    async fn e4_until_it_listens_the_kernel_refuses() {
+        let bound = Bound::new("127.0.0.1:0".parse().unwrap()).unwrap();
+        let at = SocketAddr::from(([127, 0, 0, 1], bound.port().unwrap()));
+        let refused = TcpStream::connect(at).await.unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+        let _listens = bound.listen().unwrap();
+        assert!(TcpStream::connect(at).await.is_ok());
     }
 
     #[tokio::test]
     async fn workers_share_a_port_and_connections_inherit_its_options() {
-        let first = listen(loopback()).unwrap();
+        let first = listen();
         let at = first.local_addr().unwrap();
-        let _second = listen(at).unwrap();
-        drop(_second);
+        Bound::new(at).unwrap();
         let (client, accepted) = tokio::join!(TcpStream::connect(at), first.accept());
         let (tcp, peer) = accepted.unwrap();
         assert_eq!(client.unwrap().local_addr().unwrap(), peer);
@@ -140,7 +170,7 @@ mod tests {
 
     #[tokio::test]
     async fn g6_connections_that_wait_are_served_before_the_listener_closes() {
-        let listener = listen(loopback()).unwrap();
+        let listener = listen();
         let at = listener.local_addr().unwrap();
         let _waits = TcpStream::connect(at).await.unwrap();
         let taken = Rc::new(RefCell::new(Vec::new()));
@@ -152,7 +182,7 @@ mod tests {
 
     #[tokio::test]
     async fn g2_the_reserve_turns_a_waiting_client_away() {
-        let listener = listen(loopback()).unwrap();
+        let listener = listen();
         let mut waits = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let mut reserve = Reserve::new();
         std::future::poll_fn(|cx| listener.poll_accept(cx).map(drop)).await;

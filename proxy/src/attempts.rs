@@ -113,8 +113,14 @@ pub async fn attempt(
             (Ok((response, lease)), None) => {
                 let cluster = Arc::clone(plan.cluster);
                 let retry = tries.retry.take();
-                let exchange =
-                    Exchange { lease, cluster, endpoint, _active: active, _admitted: admitted, _retry: retry };
+                let exchange = Exchange {
+                    lease,
+                    cluster,
+                    endpoint,
+                    _active: active,
+                    _admitted: admitted,
+                    _retry: retry,
+                };
                 return Ok(Answered { response, exchange });
             }
             (Err(failed), None) => {
@@ -242,7 +248,8 @@ impl Plan<'_> {
     /// HTTP/2 between sidecars. An upgrade needs HTTP/1.
     fn version(&self, endpoint: &EndpointState) -> HttpVersion {
         let mutual = matches!(endpoint.transport, Ok(Transport::Mutual(_)));
-        let raised = self.cluster.cluster.connections.upgrade_to_http2 && mutual && self.hop.upgrade.is_none();
+        let raised =
+            self.cluster.cluster.connections.upgrade_to_http2 && mutual && self.hop.upgrade.is_none();
         match self.protocol {
             Protocol::Http2 | Protocol::Grpc => HttpVersion::Http2,
             _ if raised => HttpVersion::Http2,

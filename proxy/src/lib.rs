@@ -75,3 +75,9 @@ pub mod admin;
 pub mod health;
 /// Configuration, identity, telemetry and administration, beside the workers.
 pub mod control;
+/// Listeners with their connections.
+pub mod listener;
+/// Explicit listeners of a Sidecar.
+pub mod explicit;
+/// One worker: a thread with a runtime, listeners and connections of its own.
+pub mod worker;

@@ -101,7 +101,8 @@ fn service_of<'a>(address: &'a Address, host: &str) -> Option<&'a ServicePortRef
 
 fn named<'a>(bindings: &'a [HostBinding], host: &str) -> Option<&'a ServicePortRef> {
     let authority = Authority::parse(host, None).ok()?;
-    let names = |binding: &&HostBinding| binding.domains.iter().any(|domain| host_matches(domain, &authority.host));
+    let names =
+        |binding: &&HostBinding| binding.domains.iter().any(|domain| host_matches(domain, &authority.host));
     bindings.iter().find(names).map(|binding| &binding.target)
 }
 

@@ -1,8 +1,8 @@
 //! After 101 on both sides: bytes, both ways, until one side ends.
 
+use http::Response;
 use http::header::{CONNECTION, HeaderValue, UPGRADE};
 use http::response::Parts;
-use http::Response;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use weft_core::http::headers::Hop;

@@ -1,0 +1,139 @@
+//! One worker: a thread with a runtime, listeners and connections of its own.
+
+use std::io;
+use std::rc::Rc;
+use std::thread::JoinHandle;
+
+use tokio::runtime::Builder;
+use tokio::task::{LocalSet, spawn_local};
+use tokio::time::Instant;
+
+use crate::accept::Bound;
+use crate::config::Mesh;
+use crate::context::{Context, HttpServers, Parts};
+use crate::dial::Dialer;
+use crate::drain::{Drain, Shutdown};
+use crate::explicit;
+use crate::listener::accept;
+use crate::local::Local;
+use crate::orig_dst::{Origin, Own};
+use crate::outbound::Entry;
+use crate::pool::{Gates, MeshConnect, Pool};
+use crate::telemetry::Telemetry;
+use crate::tls::Tls;
+use crate::{inbound, outbound, outbound_http};
+
+/// What all workers share.
+#[derive(Clone)]
+pub struct Shared {
+    /// The configuration.
+    pub mesh: Mesh,
+    /// Handshakes between sidecars.
+    pub tls: Tls,
+    /// Outgoing sockets.
+    pub dialer: Dialer,
+    /// What is counted and written.
+    pub telemetry: Telemetry,
+    /// The end of the sidecar.
+    pub shutdown: Shutdown,
+    /// What no connection may be addressed to.
+    pub own: Own,
+    /// A word between workers about connections.
+    pub gates: Gates,
+    /// From when the clock of ejections counts.
+    pub epoch: Instant,
+}
+
+/// Sockets that do not listen yet: until then the kernel refuses connections (hardening E4).
+pub struct Sockets {
+    /// For redirected outgoing connections.
+    pub outbound: Vec<Bound>,
+    /// For redirected incoming connections.
+    pub inbound: Vec<Bound>,
+}
+
+/// Starts a worker. It listens once the workload is known, and ends when the sidecar is over.
+///
+/// # Errors
+/// Where no thread can be made.
+pub fn spawn(shared: Shared, sockets: Sockets, number: usize) -> io::Result<JoinHandle<io::Result<()>>> {
+    std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        LocalSet::new().block_on(&runtime, run(shared, sockets, number))
+    })
+}
+
+/// One worker's context.
+pub fn context(shared: &Shared, number: usize, http: impl FnOnce(&Rc<Local>) -> HttpServers) -> Rc<Context> {
+    let connect = MeshConnect::new(shared.dialer, shared.tls.clone().into());
+    let local = Rc::new(Local::new(
+        shared.mesh.reader(),
+        Pool::new(Rc::new(connect), shared.gates.clone()),
+        shared.telemetry.worker(number),
+        Drain::default(),
+        shared.epoch,
+        rand::random(),
+    ));
+    Context::new(Parts {
+        http: http(&local),
+        local,
+        tls: shared.tls.clone(),
+        dialer: shared.dialer,
+        shutdown: shared.shutdown.clone(),
+        own: shared.own.clone(),
+    })
+}
+
+/// HTTP as this sidecar serves it.
+pub fn http_servers(local: &Rc<Local>) -> HttpServers {
+    let outgoing = local.clone();
+    HttpServers {
+        outgoing: Rc::new(move |io, version, from| {
+            let local = outgoing.clone();
+            Box::pin(async move {
+                if let Err(error) = outbound_http::serve(&local, io, version, from).await {
+                    tracing::debug!(%error, "a connection of the application ended");
+                }
+            })
+        }),
+        incoming: Rc::new(|io, _, _| Box::pin(async move { io.reset() })),
+    }
+}
+
+async fn run(shared: Shared, sockets: Sockets, number: usize) -> io::Result<()> {
+    let ctx = context(&shared, number, http_servers);
+    let drain = ctx.local.drain.clone();
+    let shutdown = shared.shutdown.clone();
+    let view = drain.clone();
+    spawn_local(async move { shutdown.follow(view).await });
+    tokio::select! {
+        () = shared.mesh.ready() => {}
+        () = drain.over() => return Ok(()),
+    }
+    for socket in sockets.outbound {
+        serve_outbound(&ctx, socket, Entry::Captured(Origin::Redirected))?;
+    }
+    for socket in sockets.inbound {
+        serve_inbound(&ctx, socket, Origin::Redirected)?;
+    }
+    spawn_local(explicit::follow(ctx.clone()));
+    drain.over().await;
+    // Connections that are cut now are still recorded.
+    for _ in 0..32 {
+        tokio::task::yield_now().await;
+    }
+    Ok(())
+}
+
+/// The application's own connections go on to the end.
+fn serve_outbound(ctx: &Rc<Context>, socket: Bound, entry: Entry) -> io::Result<()> {
+    let over = ctx.local.drain.clone();
+    let serve = move |ctx, tcp, client| outbound::serve(ctx, entry.clone(), tcp, client);
+    accept(ctx, "outbound", socket, async move { over.over().await }, serve)
+}
+
+fn serve_inbound(ctx: &Rc<Context>, socket: Bound, origin: Origin) -> io::Result<()> {
+    let draining = ctx.local.drain.clone();
+    let serve = move |ctx, tcp, client| inbound::serve(ctx, origin, tcp, client);
+    accept(ctx, "inbound", socket, async move { draining.draining().await }, serve)
+}
