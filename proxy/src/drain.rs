@@ -60,6 +60,11 @@ impl Shutdown {
         self.advance(Phase::Draining);
     }
 
+    /// Ends at once.
+    pub fn end(&self) {
+        self.advance(Phase::Over);
+    }
+
     /// Where it is.
     pub fn phase(&self) -> Phase {
         *self.0.phase.borrow()

@@ -202,7 +202,9 @@ impl InboundHttp {
             };
             let raced = match fault {
                 SendFault::Unsent => true,
-                SendFault::Reset => lease.is_used() && spare.as_ref().is_some_and(|s| is_idempotent(&s.method)),
+                SendFault::Reset => {
+                    lease.is_used() && spare.as_ref().is_some_and(|s| is_idempotent(&s.method))
+                }
                 _ => false,
             };
             match spare {

@@ -81,3 +81,7 @@ pub mod listener;
 pub mod explicit;
 /// One worker: a thread with a runtime, listeners and connections of its own.
 pub mod worker;
+/// The sidecar put together.
+pub mod app;
+
+pub use app::run;

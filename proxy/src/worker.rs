@@ -2,9 +2,12 @@
 
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 use tokio::runtime::Builder;
+use tokio::sync::watch;
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::Instant;
 
@@ -21,7 +24,7 @@ use crate::outbound::Entry;
 use crate::pool::{Gates, MeshConnect, Pool};
 use crate::telemetry::Telemetry;
 use crate::tls::Tls;
-use crate::{inbound, outbound, outbound_http};
+use crate::{inbound, inbound_http, outbound, outbound_http};
 
 /// What all workers share.
 #[derive(Clone)]
@@ -42,6 +45,15 @@ pub struct Shared {
     pub gates: Gates,
     /// From when the clock of ejections counts.
     pub epoch: Instant,
+    /// Hears when a worker listens.
+    pub opened: Arc<Opened>,
+}
+
+/// Tells when all workers listen.
+#[derive(Debug)]
+pub struct Opened {
+    waiting: AtomicUsize,
+    listening: Arc<watch::Sender<bool>>,
 }
 
 /// Sockets that do not listen yet: until then the kernel refuses connections (hardening E4).
@@ -52,6 +64,19 @@ pub struct Sockets {
     pub inbound: Vec<Bound>,
 }
 
+impl Opened {
+    /// `listening` becomes true when so many workers listen.
+    pub fn new(workers: usize, listening: Arc<watch::Sender<bool>>) -> Self {
+        Self { waiting: AtomicUsize::new(workers), listening }
+    }
+
+    fn one(&self) {
+        if self.waiting.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.listening.send_replace(true);
+        }
+    }
+}
+
 /// Starts a worker. It listens once the workload is known, and ends when the sidecar is over.
 ///
 /// # Errors
@@ -59,7 +84,9 @@ pub struct Sockets {
 pub fn spawn(shared: Shared, sockets: Sockets, number: usize) -> io::Result<JoinHandle<io::Result<()>>> {
     std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
         let runtime = Builder::new_current_thread().enable_all().build()?;
-        LocalSet::new().block_on(&runtime, run(shared, sockets, number))
+        let shutdown = shared.shutdown.clone();
+        // One worker less would leave its share of connections hanging: the whole sidecar ends, and starts anew.
+        LocalSet::new().block_on(&runtime, run(shared, sockets, number)).inspect_err(|_| shutdown.end())
     })
 }
 
@@ -86,7 +113,7 @@ pub fn context(shared: &Shared, number: usize, http: impl FnOnce(&Rc<Local>) -> 
 
 /// HTTP as this sidecar serves it.
 pub fn http_servers(local: &Rc<Local>) -> HttpServers {
-    let outgoing = local.clone();
+    let (outgoing, incoming) = (local.clone(), local.clone());
     HttpServers {
         outgoing: Rc::new(move |io, version, from| {
             let local = outgoing.clone();
@@ -96,7 +123,14 @@ pub fn http_servers(local: &Rc<Local>) -> HttpServers {
                 }
             })
         }),
-        incoming: Rc::new(|io, _, _| Box::pin(async move { io.reset() })),
+        incoming: Rc::new(move |io, version, from| {
+            let local = incoming.clone();
+            Box::pin(async move {
+                if let Err(error) = inbound_http::serve(&local, io, version, from).await {
+                    tracing::debug!(%error, "a connection from outside ended");
+                }
+            })
+        }),
     }
 }
 
@@ -110,6 +144,7 @@ async fn run(shared: Shared, sockets: Sockets, number: usize) -> io::Result<()> 
         () = shared.mesh.ready() => {}
         () = drain.over() => return Ok(()),
     }
+    trust_somebody(&shared);
     for socket in sockets.outbound {
         serve_outbound(&ctx, socket, Entry::Captured(Origin::Redirected))?;
     }
@@ -117,12 +152,23 @@ async fn run(shared: Shared, sockets: Sockets, number: usize) -> io::Result<()> 
         serve_inbound(&ctx, socket, Origin::Redirected)?;
     }
     spawn_local(explicit::follow(ctx.clone()));
+    shared.opened.one();
     drain.over().await;
     // Connections that are cut now are still recorded.
     for _ in 0..32 {
         tokio::task::yield_now().await;
     }
     Ok(())
+}
+
+/// Handshakes can be judged before the first connection comes; the control plane keeps the trust current.
+fn trust_somebody(shared: &Shared) {
+    let snapshot = shared.mesh.snapshot();
+    if let Some(workload) = snapshot.workload().filter(|_| !shared.tls.has_trust())
+        && let Err(error) = shared.tls.set_trust(&workload.trust)
+    {
+        tracing::error!(%error, "the roots of the trust domains cannot be used");
+    }
 }
 
 /// The application's own connections go on to the end.

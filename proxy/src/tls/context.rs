@@ -66,6 +66,11 @@ impl Tls {
         Ok(())
     }
 
+    /// Whether anybody is believed yet.
+    pub fn has_trust(&self) -> bool {
+        self.0.trusting.load().is_some()
+    }
+
     /// How a server shakes hands now.
     pub(super) fn server(&self) -> Result<Arc<ServerConfig>, TlsFault> {
         Ok(self.current()?.server.clone())
