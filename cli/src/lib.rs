@@ -1,1 +1,10 @@
-//! weft
+//! The `weft` command as a library: its subcommands, and what end-to-end tests drive.
+//!
+//! The modules stand in dependency order, a module uses only those above it.
+
+/// Amounts as people write them.
+pub mod units;
+/// Standard output.
+pub mod output;
+/// The echo application of samples and tests.
+pub mod echo;
