@@ -59,8 +59,9 @@ impl Filter<'_> {
     }
 
     fn takes(&self, endpoint: &EndpointState) -> bool {
-        !(self.heeds_ejections && endpoint.ejected_until(self.args.now).is_some())
-            && !(self.heeds_tried && self.args.tried.contains(&endpoint.id))
+        let ejected = self.heeds_ejections && endpoint.ejected_until(self.args.now).is_some();
+        let tried = self.heeds_tried && self.args.tried.contains(&endpoint.id);
+        !ejected && !tried
     }
 }
 
@@ -178,5 +179,161 @@ fn of_turn(cluster: &ClusterState, turn: u64) -> usize {
     match &cluster.shares {
         None => (turn % cluster.endpoints.len().max(1) as u64) as usize,
         Some(shares) => shares.in_turn(turn),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{cluster, running};
+    use crate::model::cluster::{Cluster, OutlierDetection};
+    use proptest::prelude::*;
+
+    fn with(balancer: Balancer, weights: &[u32]) -> ClusterState {
+        let outlier = Some(OutlierDetection::default());
+        running(Cluster { balancer, outlier, ..cluster("a") }, weights)
+    }
+
+    fn args(random: u64, tried: &[EndpointId]) -> PickArgs<'_> {
+        PickArgs { now: 10, random: Chance::new(random).draw(), tried, original: None }
+    }
+
+    fn eject(cluster: &ClusterState, at: usize) {
+        cluster.endpoints[at].shared.ejected_until.store(100, Relaxed);
+        cluster.shared.all_back_at.fetch_max(100, Relaxed);
+    }
+
+    fn picks(cluster: &ClusterState, count: u64, tried: &[EndpointId]) -> Vec<u64> {
+        let mut seen = vec![0; cluster.endpoints.len()];
+        for random in 0..count {
+            let chosen = pick(cluster, &args(random, tried)).unwrap();
+            seen[cluster.endpoints.iter().position(|e| e.id == chosen.id).unwrap()] += 1;
+        }
+        seen
+    }
+
+    fn about(seen: &[u64], expected: &[u64]) -> bool {
+        seen.iter().zip(expected).all(|(n, e)| n.abs_diff(*e) <= e / 10)
+    }
+
+    #[test]
+    fn h9_least_request_prefers_the_idle() {
+        let cluster = with(Balancer::LeastRequest, &[1, 1]);
+        let _busy = cluster.endpoints[0].begin();
+        let seen = picks(&cluster, 1000, &[]);
+        assert!(seen[0] < 20, "{seen:?}");
+    }
+
+    #[test]
+    fn weights_are_kept_by_every_balancer() {
+        for balancer in [Balancer::LeastRequest, Balancer::Random, Balancer::RoundRobin] {
+            let seen = picks(&with(balancer, &[1, 2, 5]), 8000, &[]);
+            assert!(about(&seen, &[1000, 2000, 5000]), "{balancer:?} {seen:?}");
+            let seen = picks(&with(balancer, &[3, 3, 3]), 6000, &[]);
+            assert!(about(&seen, &[2000, 2000, 2000]), "{balancer:?} {seen:?}");
+        }
+    }
+
+    #[test]
+    fn round_robin_spreads_each_round() {
+        let cluster = with(Balancer::RoundRobin, &[3, 1]);
+        let round = |_| picks(&cluster, 4, &[]);
+        assert!((0..5).map(round).all(|seen| seen == [3, 1]));
+        let one = |random| pick(&cluster, &args(random, &[])).unwrap().weight;
+        let order: Vec<_> = (0..8).map(one).collect();
+        assert!(!order.windows(4).any(|w| w == [3, 3, 3, 3]), "{order:?}");
+    }
+
+    #[test]
+    fn ejected_and_tried_endpoints_are_passed_over() {
+        for balancer in [Balancer::LeastRequest, Balancer::Random, Balancer::RoundRobin] {
+            let cluster = with(balancer, &[1, 1, 1, 1]);
+            eject(&cluster, 0);
+            let seen = picks(&cluster, 3000, &[cluster.endpoints[1].id]);
+            assert!(seen[0] + seen[1] == 0 && seen[2] > 700 && seen[3] > 700, "{balancer:?} {seen:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_left_of_a_large_cluster_is_found() {
+        for balancer in [Balancer::LeastRequest, Balancer::Random, Balancer::RoundRobin] {
+            let cluster = with(balancer, &[1; 500]);
+            (0..500).filter(|at| *at != 77 && *at != 400).for_each(|at| eject(&cluster, at));
+            let seen = picks(&cluster, 600, &[]);
+            assert_eq!(seen[77] + seen[400], 600);
+            assert!(seen[77] > 60 && seen[400] > 60, "{balancer:?} {} {}", seen[77], seen[400]);
+        }
+    }
+
+    #[test]
+    fn a_retry_takes_a_tried_endpoint_before_an_ejected_one() {
+        let cluster = with(Balancer::LeastRequest, &[1, 1]);
+        eject(&cluster, 0);
+        let seen = picks(&cluster, 100, &[cluster.endpoints[1].id]);
+        assert_eq!(seen, [0, 100]);
+    }
+
+    #[test]
+    fn g13_a_cluster_that_is_ejected_whole_is_used_and_an_empty_one_is_not() {
+        let cluster = with(Balancer::Random, &[1, 1]);
+        (0..2).for_each(|at| eject(&cluster, at));
+        assert_eq!(picks(&cluster, 1000, &[]).iter().sum::<u64>(), 1000);
+        assert!(pick(&with(Balancer::Random, &[]), &args(1, &[])).is_none());
+    }
+
+    #[test]
+    fn g13_below_min_health_percent_ejections_are_not_heeded() {
+        let mut rules = OutlierDetection { min_health_percent: 50, ..Default::default() };
+        let of = |rules: &OutlierDetection| {
+            let outlier = Some(rules.clone());
+            let cluster = running(Cluster { outlier, ..cluster("a") }, &[1; 10]);
+            (0..6).for_each(|at| eject(&cluster, at));
+            picks(&cluster, 1000, &[])[..6].iter().sum::<u64>()
+        };
+        assert!(of(&rules) > 500);
+        rules.min_health_percent = 40;
+        assert_eq!(of(&rules), 0);
+    }
+
+    #[test]
+    fn h20_passthrough_dials_what_the_client_dialled() {
+        let cluster = with(Balancer::Passthrough, &[1, 1]);
+        let at = |original| pick(&cluster, &PickArgs { original, ..args(0, &[]) });
+        let listed = cluster.endpoints[1].address;
+        assert_eq!(at(Some(listed)).unwrap().id, cluster.endpoints[1].id);
+        let other = ([192, 0, 2, 1], 99).into();
+        assert_eq!(at(Some(other)).unwrap().id, EndpointId::Address(other));
+        assert!(at(None).is_none());
+    }
+
+    #[test]
+    fn without_outlier_detection_old_ejections_do_not_count() {
+        let cluster = running(cluster("a"), &[1, 1]);
+        eject(&cluster, 0);
+        assert!(picks(&cluster, 100, &[])[0] > 20);
+    }
+
+    proptest! {
+        #[test]
+        fn a_better_endpoint_is_never_passed_over(
+            weights in prop::collection::vec(1u32..20, 1..12),
+            marks in prop::collection::vec((any::<bool>(), any::<bool>()), 12),
+            kind in 0usize..3,
+            random in any::<u64>(),
+        ) {
+            let balancer = [Balancer::LeastRequest, Balancer::Random, Balancer::RoundRobin][kind];
+            let cluster = with(balancer, &weights);
+            let rank = |at: usize| match marks[at] {
+                (false, false) => 0,
+                (false, true) => 1,
+                (true, false) => 2,
+                (true, true) => 3,
+            };
+            (0..weights.len()).filter(|at| marks[*at].0).for_each(|at| eject(&cluster, at));
+            let tried: Vec<_> = cluster.endpoints.iter().zip(&marks).filter(|(_, m)| m.1).map(|(e, _)| e.id).collect();
+            let chosen = pick(&cluster, &args(random, &tried)).unwrap();
+            let at = cluster.endpoints.iter().position(|e| e.id == chosen.id).unwrap();
+            prop_assert_eq!(rank(at), (0..weights.len()).map(rank).min().unwrap());
+        }
     }
 }

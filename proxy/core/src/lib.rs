@@ -3,22 +3,24 @@
 //! Nothing here does input or output, reads a clock or rolls dice: time and chance are arguments.
 //! The modules stand in dependency order, a module uses only those above it.
 
+/// Maps for the request path.
+pub mod hash;
+/// Chance as an argument.
+pub mod chance;
 /// SPIFFE identities and trust domains.
 pub mod identity;
 /// How a string, a header, a name in a policy is matched.
 pub mod matching;
 /// What the controller tells a sidecar.
 pub mod model;
-/// Limits of a cluster, exact over all workers.
-pub mod admission;
-/// Chance as an argument.
-pub mod chance;
-/// Maps for the request path.
-pub mod hash;
 /// The closed list of reasons for every answer that a sidecar itself makes.
 pub mod reason;
 /// HTTP as it arrives: framing, targets, hosts, paths, queries, headers, gRPC.
 pub mod http;
+/// Header values, authorities and hosts as texts to match.
+pub mod text;
+/// Limits of a cluster, exact over all workers.
+pub mod admission;
 /// How an endpoint is dialled, and who must answer there.
 pub mod transport;
 /// Clusters and endpoints as they run.
@@ -29,8 +31,6 @@ pub mod balance;
 pub mod outlier;
 /// Whether a request is sent again, when, and until when.
 pub mod retry;
-/// Header values, query parameters and authorities as texts to match.
-pub mod text;
 /// Which rule a request or a connection takes, and what the rule makes of it.
 pub mod route;
 /// Who may do what.
@@ -43,3 +43,6 @@ pub mod detect;
 pub mod peer_auth;
 /// Which service a connection or a request to an address belongs to.
 pub mod meaning;
+/// Small parts of the model, for tests.
+#[cfg(test)]
+mod fixture;

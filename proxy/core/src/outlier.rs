@@ -192,3 +192,6 @@ fn length(rules: &OutlierDetection, times: u32) -> Nanos {
 fn nanos(duration: Duration) -> Nanos {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

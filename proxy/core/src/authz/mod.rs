@@ -5,8 +5,8 @@
 //! said is told beside the decision.
 //!
 //! Where a condition can be read in two ways, each policy takes the reading that keeps out: a DENY matches if any
-//! reading does, an ALLOW only if the plain one does (see [`facts::Reading`]). On opaque connections conditions on HTTP
-//! never let an ALLOW match, and never keep a DENY from matching.
+//! reading does, an ALLOW only if the plain one does. On opaque connections conditions on HTTP never let an ALLOW
+//! match, and never keep a DENY from matching.
 
 use std::sync::Arc;
 
@@ -128,3 +128,6 @@ fn rule_needs_http(rule: &Rule) -> bool {
     let condition = |c: &Condition| matches!(c, Condition::Header(..) | Condition::RemoteIp(_));
     rule.from.iter().any(source) || rule.to.iter().any(operation) || rule.when.iter().any(condition)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,9 @@
 //! What the controller tells a sidecar: the same types are compiled by the controller, encoded on the wire,
 //! decoded by the sidecar and decided upon.
 //!
-//! A sidecar asks for resources by name ([`name::ResourceName`]): its own [`workload::Workload`] at the start,
-//! an [`address::Address`] when traffic first goes to one, then the [`service::Service`] that it means, with that
-//! service's [`endpoint::EndpointSlice`]s.
+//! A sidecar asks for resources by name (`name::ResourceName`): its own `workload::Workload` at the start,
+//! an `address::Address` when traffic first goes to one, then the `service::Service` that it means, with that
+//! service's `endpoint::EndpointSlice`s.
 
 /// Who a workload is, in the words that metrics use; where it runs.
 pub mod metadata;

@@ -17,10 +17,7 @@ pub(super) fn http(block: &HttpMatch, request: &RequestView<'_>) -> bool {
     };
     path(block, request.path)
         && holds(&block.method, request.method.as_str())
-        && block
-            .headers
-            .iter()
-            .all(|(name, m)| header(request, name, |value| value.is_some_and(|value| m.matches(value))))
+        && block.headers.iter().all(|(name, m)| header(request, name, |value| has(m, value)))
         && block.without_headers.iter().all(|(name, m)| header(request, name, |value| lacks(m, value)))
         && block.query.iter().all(|(name, m)| parameter(request, name).is_some_and(|value| fits(m, value)))
         && holds(&block.authority, request.authority)
@@ -48,6 +45,10 @@ fn header(request: &RequestView<'_>, name: &HeaderName, ask: impl FnOnce(Option<
         None if name == HOST => ask(Some(request.authority)),
         value => ask(value),
     })
+}
+
+fn has(condition: &StringMatch, value: Option<&str>) -> bool {
+    value.is_some_and(|value| condition.matches(value))
 }
 
 /// `withoutHeaders`: an absent header counts as empty, unless its presence is the condition.

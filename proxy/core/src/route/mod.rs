@@ -13,14 +13,14 @@ use crate::model::route::{
 };
 use crate::upstream::ClusterState;
 
-/// Header operations, and the authority that is sent.
-pub mod headers;
 /// Whether a request fulfils a block of conditions.
 mod matches;
 /// What becomes of the path.
 pub mod rewrite;
 /// Where a redirect leads.
 pub mod redirect;
+/// Header operations, and the authority that is sent.
+pub mod headers;
 
 /// A request as rules see it.
 #[derive(Clone, Copy, Debug)]
@@ -159,3 +159,6 @@ fn draw(weights: impl ExactSizeIterator<Item = u32> + Clone, random: u64) -> usi
     };
     weights.map(before).position(|here| here).unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests;

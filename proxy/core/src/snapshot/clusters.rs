@@ -1,10 +1,10 @@
 //! The clusters of a service with their endpoints.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::resources::{Resources, slices};
-use super::socket_address;
-use crate::hash::{Map, stable};
+use crate::hash::{Map, Set, stable};
 use crate::model::cluster::Cluster;
 use crate::model::endpoint::{Endpoint, EndpointSlice};
 use crate::model::name::ClusterName;
@@ -95,15 +95,16 @@ impl Maker {
         endpoints: &[&Arc<Endpoint>],
         previous: Option<&Arc<ClusterState>>,
     ) -> Arc<ClusterState> {
-        let known: Map<_, _> =
-            previous.iter().flat_map(|p| &p.endpoints).map(|state| (state.address, state)).collect();
-        let chosen = endpoints.iter().filter(|endpoint| endpoint.has_labels(&cluster.labels));
-        let mut states: Vec<Arc<EndpointState>> = Vec::new();
-        for endpoint in chosen {
+        let past: Map<_, _> = previous.iter().flat_map(|p| &p.endpoints).map(|e| (e.address, e)).collect();
+        let mut seen = Set::default();
+        let mut states = Vec::new();
+        for endpoint in endpoints.iter().filter(|endpoint| endpoint.has_labels(&cluster.labels)) {
             let Some(port) = endpoint.target_port(cluster.name.port) else { continue };
-            let address = socket_address(endpoint.ip, port);
-            let transport = transport(cluster, location, endpoint);
-            states.push(self.endpoint(endpoint, address, transport, known.get(&address).copied()));
+            let address = SocketAddr::new(endpoint.ip, port);
+            if seen.insert(address) {
+                let transport = transport(cluster, location, endpoint);
+                states.push(self.endpoint(endpoint, address, transport, past.get(&address).copied()));
+            }
         }
         if let Some(same) =
             previous.filter(|p| p.cluster == *cluster && same_endpoints(&p.endpoints, &states))
@@ -119,7 +120,7 @@ impl Maker {
     fn endpoint(
         &mut self,
         endpoint: &Arc<Endpoint>,
-        address: std::net::SocketAddr,
+        address: SocketAddr,
         transport: Result<Transport, Reason>,
         previous: Option<&Arc<EndpointState>>,
     ) -> Arc<EndpointState> {
@@ -127,12 +128,8 @@ impl Maker {
         if let Some(same) = same_way.filter(|p| p.endpoint.as_ref() == Some(endpoint)) {
             return Arc::clone(same);
         }
-        let id = match same_way {
-            Some(same) => same.id,
-            None => self.new_id(),
-        };
         Arc::new(EndpointState {
-            id,
+            id: same_way.map_or_else(|| self.new_id(), |same| same.id),
             address,
             transport,
             weight: endpoint.weight.max(1),

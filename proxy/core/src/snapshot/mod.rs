@@ -1,17 +1,16 @@
 //! What a sidecar holds of its configuration: one immutable view, swapped whole, held for the length of a request.
 //!
-//! [`Resources`] are what the controller sent, by name. [`Snapshot::build`] makes of them a view in which everything
+//! `Resources` are what the controller sent, by name. `Snapshot::build` makes of them a view in which everything
 //! that a request needs is already found: rules hold their clusters, clusters their endpoints, endpoints how they
 //! are dialled. What did not change is shared with the view before; what is under way is taken over from it.
 
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::hash::Map;
 use crate::model::address::{Address, ServicePortRef};
 use crate::model::name::{AddressKey, ClusterName, ResourceName, ServiceName};
 use crate::model::protocol::Protocol;
-use crate::model::service::{Service, ServicePort};
+use crate::model::service::Service;
 use crate::model::workload::Workload;
 pub use crate::route::{RuleState, TcpRuleState};
 pub use crate::upstream::{ClusterState, EndpointState};
@@ -157,14 +156,7 @@ impl ServiceState {
     pub fn port(&self, number: u16) -> Option<&Arc<PortState>> {
         self.ports.iter().find(|port| port.number == number)
     }
-
-    /// The port that the controller told, for a port as it runs.
-    pub fn told(&self, number: u16) -> Option<&ServicePort> {
-        self.service.port(number)
-    }
 }
 
-/// An endpoint's address for a port of its service.
-fn socket_address(ip: IpAddr, port: u16) -> SocketAddr {
-    SocketAddr::new(ip, port)
-}
+#[cfg(test)]
+mod tests;

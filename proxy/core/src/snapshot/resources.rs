@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use super::addresses::AddressTable;
 use crate::hash::Map;
-use crate::model::address::{Address, Meaning};
+use crate::model::address::{Address, Meaning, ServicePortRef};
 use crate::model::endpoint::EndpointSlice;
-use crate::model::name::{ResourceName, ServiceName, SliceName};
+use crate::model::name::{AddressKey, ResourceName, ServiceName, SliceName};
 use crate::model::route::HttpAction;
 use crate::model::service::Service;
 use crate::model::workload::Workload;
@@ -31,9 +31,17 @@ pub struct Resources {
     pub(super) workload: Option<Arc<Workload>>,
     pub(super) addresses: Arc<AddressTable>,
     /// `None`: known not to exist.
-    pub(super) services: Map<ServiceName, Option<Arc<Service>>>,
+    pub(super) services: Map<ServiceName, Option<HeldService>>,
     /// `None`: known not to exist.
     pub(super) slices: Map<SliceName, Option<Arc<EndpointSlice>>>,
+}
+
+/// A service, and what follows from it alone.
+#[derive(Clone, Debug)]
+pub(super) struct HeldService {
+    pub(super) told: Arc<Service>,
+    /// The services that its routes name, itself left out; each once, in order.
+    pub(super) routed: Arc<[ServiceName]>,
 }
 
 impl Resource {
@@ -57,7 +65,7 @@ impl Resources {
                 let same = self.addresses.exact(&new.key).is_some_and(|held| *held == new);
                 !same && Arc::make_mut(&mut self.addresses).insert(new)
             }
-            Resource::Service(new) => replace(self.services.entry(new.name.clone()).or_default(), new),
+            Resource::Service(new) => self.apply_service(new),
             Resource::Endpoints(new) => replace(self.slices.entry(new.name.clone()).or_default(), new),
         }
     }
@@ -68,7 +76,7 @@ impl Resources {
         match name {
             ResourceName::Workload => false,
             ResourceName::Address(key) => self.forget_address(key),
-            ResourceName::Service(name) => self.services.insert(name.clone(), None) != Some(None),
+            ResourceName::Service(name) => !matches!(self.services.insert(name.clone(), None), Some(None)),
             ResourceName::Endpoints(name) => self.slices.insert(name.clone(), None) != Some(None),
         }
     }
@@ -98,7 +106,9 @@ impl Resources {
         match name {
             ResourceName::Workload => self.workload.clone().map(Resource::Workload),
             ResourceName::Address(key) => self.addresses.exact(key).cloned().map(Resource::Address),
-            ResourceName::Service(name) => self.services.get(name)?.clone().map(Resource::Service),
+            ResourceName::Service(name) => {
+                self.services.get(name)?.as_ref().map(|held| Resource::Service(Arc::clone(&held.told)))
+            }
             ResourceName::Endpoints(name) => self.slices.get(name)?.clone().map(Resource::Endpoints),
         }
     }
@@ -126,21 +136,35 @@ impl Resources {
         found
     }
 
+    /// What is named by what is held, and not known yet.
+    pub fn missing(&self) -> BTreeSet<ResourceName> {
+        let by_addresses = self.addresses.iter().flat_map(|address| meant(address));
+        let by_services = self.services.values().flatten().flat_map(named);
+        by_addresses.chain(by_services).filter(|name| !self.knows(name)).collect()
+    }
+
     fn references(&self, name: &ResourceName) -> Vec<ResourceName> {
         match name {
             ResourceName::Address(key) => self.addresses.exact(key).map(|a| meant(a)).unwrap_or_default(),
             ResourceName::Service(name) => match self.services.get(name) {
-                Some(Some(service)) => {
-                    let routed = routed(service).into_iter().map(|n| ResourceName::Service(n.clone()));
-                    slices(service).map(ResourceName::Endpoints).chain(routed).collect()
-                }
+                Some(Some(held)) => named(held).collect(),
                 _ => Vec::new(),
             },
             ResourceName::Workload | ResourceName::Endpoints(_) => Vec::new(),
         }
     }
 
-    fn forget_address(&mut self, key: &crate::model::name::AddressKey) -> bool {
+    fn apply_service(&mut self, new: Arc<Service>) -> bool {
+        let held = self.services.entry(new.name.clone()).or_default();
+        let changed = held.as_ref().is_none_or(|held| held.told != new);
+        if changed {
+            let routed = routed(&new).into_iter().cloned().collect();
+            *held = Some(HeldService { told: new, routed });
+        }
+        changed
+    }
+
+    fn forget_address(&mut self, key: &AddressKey) -> bool {
         self.addresses.exact(key).is_some() && Arc::make_mut(&mut self.addresses).remove(key)
     }
 }
@@ -148,8 +172,7 @@ impl Resources {
 /// The services that an address means. Of several that share it, none: the one that a request names is asked for
 /// when it is named.
 fn meant(address: &Address) -> Vec<ResourceName> {
-    let service =
-        |target: &crate::model::address::ServicePortRef| ResourceName::Service(target.service.clone());
+    let service = |target: &ServicePortRef| ResourceName::Service(target.service.clone());
     match &address.meaning {
         Meaning::Service(target) => vec![service(target)],
         Meaning::Workload(workload) => {
@@ -158,6 +181,12 @@ fn meant(address: &Address) -> Vec<ResourceName> {
         }
         Meaning::Shared(_) | Meaning::Nothing { .. } => Vec::new(),
     }
+}
+
+/// What a service names: its slices, and the services of its routes.
+fn named(held: &HeldService) -> impl Iterator<Item = ResourceName> {
+    let routed = held.routed.iter().cloned().map(ResourceName::Service);
+    slices(&held.told).map(ResourceName::Endpoints).chain(routed)
 }
 
 /// The slices of a service.

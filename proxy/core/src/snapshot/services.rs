@@ -20,26 +20,26 @@ pub(super) fn service(
     clusters: &AllClusters,
     previous: Option<&Arc<ServiceState>>,
 ) -> Arc<ServiceState> {
-    let names = std::iter::once(&told.name).chain(routed(told));
-    let sources: Vec<_> = names.map(|name| (name.clone(), clusters.get(name).cloned())).collect();
-    if let Some(same) =
-        previous.filter(|p| Arc::ptr_eq(&p.service, told) && same_sources(&p.sources, &sources))
-    {
-        return Arc::clone(same);
+    let now = |name: &ServiceName| clusters.get(name).cloned();
+    let same = |before: &Arc<ServiceState>| {
+        Arc::ptr_eq(&before.service, told)
+            && before.sources.iter().all(|(name, source)| same_source(source, clusters.get(name)))
+    };
+    if let Some(before) = previous.filter(|before| same(before)) {
+        return Arc::clone(before);
     }
+    let names = std::iter::once(&told.name).chain(routed(told));
+    let sources = names.map(|name| (name.clone(), now(name))).collect();
     let ports = told.ports.iter().map(|p| Arc::new(port(told, p, clusters))).collect();
     Arc::new(ServiceState { service: Arc::clone(told), ports, sources })
 }
 
-type Source = (ServiceName, Option<Arc<ServiceClusters>>);
-
-fn same_sources(a: &[Source], b: &[Source]) -> bool {
-    let same = |(a, b): (&Source, &Source)| match (&a.1, &b.1) {
-        (Some(x), Some(y)) => Arc::ptr_eq(x, y),
-        (None, None) => a.0 == b.0,
+fn same_source(before: &Option<Arc<ServiceClusters>>, now: Option<&Arc<ServiceClusters>>) -> bool {
+    match (before, now) {
+        (Some(before), Some(now)) => Arc::ptr_eq(before, now),
+        (None, None) => true,
         _ => false,
-    };
-    a.len() == b.len() && a.iter().zip(b).all(same)
+    }
 }
 
 fn port(service: &Service, port: &ServicePort, clusters: &AllClusters) -> PortState {
