@@ -16,7 +16,7 @@ use crate::config::stream::sweep_forever;
 use crate::config::{ConfigStream, Mesh, StreamParts};
 use crate::controller::ControllerLink;
 use crate::dial::Dialer;
-use crate::drain::Shutdown;
+use crate::drain::{Phase, Shutdown};
 use crate::health::{Health, Scrape};
 use crate::identity::{Credentials, IdentityKeeper, KeeperParts};
 use crate::settings::{PodSettings, Settings};
@@ -159,11 +159,12 @@ impl ControlTasks {
         tokio::spawn(keeper.run());
         tokio::spawn(sweep_forever(control.mesh.clone()));
         tokio::spawn(sweep_series(control.telemetry.clone()));
-        tokio::spawn(follow_trust(control.mesh, control.tls));
+        tokio::spawn(follow_trust(control.mesh.clone(), control.tls));
         tokio::spawn(web::serve(admin_at, Arc::new(admin)));
         serve_all(health, &health_answers);
         serve_all(metrics, &scrape);
-        shutdown.reached(crate::drain::Phase::Over).await;
+        shutdown.reached(Phase::Over).await;
+        control.mesh.flush().await;
     }
 }
 

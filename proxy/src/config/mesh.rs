@@ -45,6 +45,8 @@ pub enum Ask {
     Status(oneshot::Sender<SyncStatus>),
     /// Names that were not used for long are to be given back.
     Sweep,
+    /// What changed is to be kept now: the sidecar ends.
+    Flush(oneshot::Sender<()>),
 }
 
 /// How the configuration stands, for people.
@@ -114,6 +116,11 @@ impl Mesh {
         self.0.changes.subscribe()
     }
 
+    /// Whether the stream is up, as it changes.
+    pub fn connection(&self) -> watch::Receiver<bool> {
+        self.0.connected.subscribe()
+    }
+
     /// Whether the stream is up.
     pub fn is_connected(&self) -> bool {
         *self.0.connected.borrow()
@@ -170,13 +177,19 @@ impl Mesh {
 
     /// How the configuration stands; the default while the stream's task does not answer.
     pub async fn status(&self) -> SyncStatus {
-        let (answer, status) = oneshot::channel();
-        match self.0.asks.send(Ask::Status(answer)).await {
-            Ok(()) => {
-                tokio::time::timeout(AWAY_TIMEOUT, status).await.ok().and_then(Result::ok).unwrap_or_default()
-            }
-            Err(_) => SyncStatus::default(),
-        }
+        self.tell(Ask::Status).await.unwrap_or_default()
+    }
+
+    /// Keeps for a restart what has changed and was not kept yet.
+    pub async fn flush(&self) {
+        self.tell(Ask::Flush).await;
+    }
+
+    /// Says something to the stream's task and waits a little for its answer.
+    async fn tell<T>(&self, ask: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Option<T> {
+        let (answer, answered) = oneshot::channel();
+        self.0.asks.send(ask(answer)).await.ok()?;
+        tokio::time::timeout(AWAY_TIMEOUT, answered).await.ok()?.ok()
     }
 
     /// Swaps another snapshot in; `absent` are the services that the controller knows not to exist.

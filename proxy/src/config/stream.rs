@@ -212,6 +212,12 @@ impl ConfigStream {
                 // Whoever asked may have gone.
                 let _ = answer.send(status);
             }
+            Ask::Flush(done) => {
+                if self.save_at.is_some() {
+                    self.save();
+                }
+                let _ = done.send(());
+            }
             Ask::Sweep => {
                 self.parts.mesh.next_epoch();
                 if self.holdings.sweep() {

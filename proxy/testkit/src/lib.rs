@@ -2,3 +2,7 @@
 
 /// Generators of models for property tests.
 pub mod generate;
+/// A certificate authority.
+pub mod ca;
+/// A controller that says what the test sets.
+pub mod controller;

@@ -1,0 +1,468 @@
+//! The control plane of a sidecar against a controller that speaks the real protocol over TLS.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use weft_api::encoded::Encoded;
+use weft_api::{encode, pb};
+use weft_core::identity::{SpiffeId, TrustDomain};
+use weft_core::model::address::{Address, Meaning, ServicePortRef};
+use weft_core::model::cluster::Cluster;
+use weft_core::model::endpoint::{Endpoint, EndpointSlice};
+use weft_core::model::metadata::{Locality, WorkloadMetadata};
+use weft_core::model::name::{AddressKey, ClusterName, ResourceName, ServiceName, SliceName};
+use weft_core::model::policy::Action;
+use weft_core::model::protocol::Protocol;
+use weft_core::model::route::{Forward, HeaderOps, HttpAction, HttpRoutes, HttpRule, RuleSource};
+use weft_core::model::service::{Location, Service, ServicePort};
+use weft_core::model::workload::{
+    Inbound, MtlsMode, Outbound, OutboundMode, PathNormalization, TrustBundle, Workload,
+};
+use weft_core::snapshot::Resource;
+use weft_proxy::clock::Clock;
+use weft_proxy::config::ConfigUnavailable;
+use weft_proxy::control::Control;
+use weft_proxy::settings::Settings;
+use weft_proxy::telemetry::log::LogLevel;
+use weft_testkit::controller::FakeController;
+
+/// Nothing here takes this long: a test that waits for it has failed.
+const LONG: Duration = Duration::from_secs(20);
+
+/// A controller, and the files that a sidecar needs to reach it.
+struct Scene {
+    controller: FakeController,
+    folder: PathBuf,
+}
+
+/// A sidecar's control plane that runs.
+struct Sidecar {
+    control: Control,
+    ports: Ports,
+    task: JoinHandle<()>,
+}
+
+struct Ports {
+    admin: u16,
+    health: u16,
+    metrics: u16,
+}
+
+impl Scene {
+    async fn new(name: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("weft-control-{}-{name}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir_all(&folder).unwrap();
+        let controller = FakeController::start().await.unwrap();
+        std::fs::write(folder.join("root.pem"), controller.ca().root_pem()).unwrap();
+        std::fs::write(folder.join("token"), "a-token\n").unwrap();
+        Self { controller, folder }
+    }
+
+    fn settings(&self, more: &[&str]) -> (Settings, Ports) {
+        let [admin, health, metrics, outbound, inbound] = free_ports();
+        let file = |name: &str| self.folder.join(name).display().to_string();
+        let mut args = vec![
+            "--pod-name=a".to_owned(),
+            "--pod-namespace=default".to_owned(),
+            "--pod-ips=10.0.0.1".to_owned(),
+            "--service-account=api".to_owned(),
+            format!("--controller=https://{}", self.controller.address()),
+            format!("--token-file={}", file("token")),
+            format!("--root-file={}", file("root.pem")),
+            format!("--state-dir={}", file("state")),
+            format!("--admin=127.0.0.1:{admin}"),
+            format!("--health-port={health}"),
+            format!("--metrics-port={metrics}"),
+            format!("--outbound-port={outbound}"),
+            format!("--inbound-port={inbound}"),
+        ];
+        args.extend(more.iter().map(ToString::to_string));
+        (Settings::from_args(args).unwrap(), Ports { admin, health, metrics })
+    }
+
+    fn sidecar(&self, more: &[&str]) -> Sidecar {
+        let (settings, ports) = self.settings(more);
+        let (control, tasks) = Control::start(&settings, Clock::system(), LogLevel::fixed()).unwrap();
+        let task = tokio::spawn(tasks.run());
+        control.listening.send_replace(true);
+        Sidecar { control, ports, task }
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+impl Sidecar {
+    async fn ready(&self) {
+        let ready = async {
+            self.control.mesh.ready().await;
+            self.control.credentials.ready().await;
+        };
+        tokio::time::timeout(LONG, ready).await.expect("ready");
+    }
+
+    /// Waits until a snapshot satisfies `holds`.
+    async fn until(&self, what: &str, holds: impl Fn(&weft_core::snapshot::Snapshot) -> bool) {
+        let mut changes = self.control.mesh.changes();
+        let met = async {
+            while !holds(&self.control.mesh.snapshot()) {
+                changes.changed().await.unwrap();
+            }
+        };
+        tokio::time::timeout(LONG, met).await.unwrap_or_else(|_| panic!("{what} did not come"));
+    }
+
+    async fn until_connected(&self, connected: bool) {
+        let mut state = self.control.mesh.connection();
+        let met = state.wait_for(|now| *now == connected);
+        tokio::time::timeout(LONG, met).await.expect("connection").unwrap();
+    }
+}
+
+/// Ports that nobody has at the moment.
+fn free_ports<const N: usize>() -> [u16; N] {
+    let listeners = [(); N].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+    listeners.map(|listener| listener.local_addr().unwrap().port())
+}
+
+async fn ask(port: u16, line: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let request = format!("{line} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    tokio::time::timeout(LONG, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
+
+// === what the controller says ===
+
+fn workload(controller: &FakeController) -> Workload {
+    let identity = SpiffeId::parse("spiffe://cluster.local/ns/default/sa/api").unwrap();
+    let roots = vec![controller.ca().root_der().to_vec().into()];
+    Workload {
+        identity,
+        metadata: Arc::new(WorkloadMetadata {
+            namespace: "default".into(),
+            pod: "a".into(),
+            ..Default::default()
+        }),
+        addresses: vec!["10.0.0.1".parse().unwrap()],
+        labels: Arc::new([]),
+        locality: Locality::default(),
+        trust: vec![TrustBundle { domain: TrustDomain::new("cluster.local").unwrap(), roots }],
+        inbound: Inbound {
+            default_mtls: MtlsMode::Strict,
+            ports: Vec::new(),
+            policies: Vec::new(),
+            path_normalization: PathNormalization::Base,
+        },
+        outbound: Outbound {
+            mode: OutboundMode::AllowAny,
+            mesh_ranges: vec!["10.0.0.0/8".parse().unwrap()],
+            listeners: Vec::new(),
+        },
+    }
+}
+
+fn service_name(name: &str) -> ServiceName {
+    ServiceName::new("default", &format!("{name}.default.svc.cluster.local"))
+}
+
+fn cluster_name(name: &str) -> ClusterName {
+    ClusterName { service: service_name(name), port: 80, subset: None }
+}
+
+/// A service whose requests go to the clusters of `to`.
+fn service(name: &str, to: &[&str]) -> Service {
+    let rule = |to: &&str| {
+        Arc::new(HttpRule {
+            source: RuleSource { object: None, path: "http[0]".into(), name: "".into() },
+            matches: Vec::new(),
+            action: HttpAction::Forward(Box::new(Forward::to(cluster_name(to)))),
+            request_headers: HeaderOps::default(),
+            response_headers: HeaderOps::default(),
+        })
+    };
+    let port = ServicePort {
+        number: 80,
+        name: "http".into(),
+        protocol: Protocol::Http,
+        http: HttpRoutes { rules: to.iter().map(rule).collect() },
+        tcp: Vec::new(),
+    };
+    Service {
+        name: service_name(name),
+        short_name: name.into(),
+        addresses: vec!["10.96.0.1".parse().unwrap()],
+        location: Location::Internal,
+        ports: vec![port],
+        slices: 1,
+        clusters: vec![Arc::new(Cluster::plain(cluster_name(name)))],
+    }
+}
+
+fn slice(name: &str, ips: &[[u8; 4]]) -> EndpointSlice {
+    let endpoint = |ip: &[u8; 4]| {
+        Arc::new(Endpoint {
+            ip: (*ip).into(),
+            ports: vec![(80, 8080)],
+            weight: 1,
+            identity: None,
+            meshed: false,
+            plaintext_ports: Vec::new(),
+            labels: Arc::new([]),
+            metadata: Arc::default(),
+            locality: Locality::default(),
+        })
+    };
+    EndpointSlice {
+        name: SliceName { service: service_name(name), slice: 0 },
+        endpoints: ips.iter().map(endpoint).collect(),
+    }
+}
+
+fn vip() -> AddressKey {
+    AddressKey::new([10, 96, 0, 1].into(), 80)
+}
+
+fn say_service(controller: &FakeController, name: &str, to: &[&str]) {
+    controller.set(Resource::Service(Arc::new(service(name, to))));
+    controller.set(Resource::Endpoints(Arc::new(slice(name, &[[10, 0, 0, 9]]))));
+}
+
+fn say_workload(controller: &FakeController) {
+    controller.set(Resource::Workload(Arc::new(workload(controller))));
+}
+
+fn say_all(controller: &FakeController) {
+    say_workload(controller);
+    let target = ServicePortRef { service: service_name("web"), port: 80 };
+    controller.set(Resource::Address(Arc::new(Address { key: vip(), meaning: Meaning::Service(target) })));
+    say_service(controller, "web", &["web"]);
+}
+
+/// A workload that requires a feature which no version knows.
+fn from_the_future(controller: &FakeController) -> Encoded {
+    use prost::Message;
+    let known = encode::workload(&workload(controller));
+    let mut message = pb::config::Workload::decode(known.body().clone()).unwrap();
+    message.requires.push("a-condition-of-tomorrow".to_owned());
+    Encoded::of(&message)
+}
+
+// === tests ===
+
+#[tokio::test]
+async fn a_name_is_asked_for_when_it_is_needed_and_its_changes_follow() {
+    let scene = Scene::new("asked").await;
+    say_all(&scene.controller);
+    let sidecar = scene.sidecar(&[]);
+    sidecar.ready().await;
+    let subscribed = scene.controller.state(|state| state.subscribed.clone());
+    assert_eq!(
+        subscribed,
+        BTreeSet::from([ResourceName::Workload]),
+        "nothing is asked for before it is needed"
+    );
+
+    let mesh = &sidecar.control.mesh;
+    let address = mesh.address(vip()).await.unwrap();
+    let Meaning::Service(target) = &address.meaning else { panic!("{address:?}") };
+    let state = mesh.service(&target.service).await.unwrap();
+    assert_eq!(state.ports[0].cluster.as_ref().unwrap().endpoints.len(), 1);
+
+    scene.controller.set(Resource::Endpoints(Arc::new(slice("web", &[[10, 0, 0, 9], [10, 0, 0, 10]]))));
+    let endpoints =
+        |s: &weft_core::snapshot::Snapshot| s.cluster(&cluster_name("web")).unwrap().endpoints.len();
+    sidecar.until("the second endpoint", |snapshot| endpoints(snapshot) == 2).await;
+    assert!(scene.controller.state(|state| state.tokens.iter().all(|token| token == "Bearer a-token")));
+}
+
+#[tokio::test]
+async fn a_service_waits_for_all_that_its_routes_name() {
+    let scene = Scene::new("waits").await;
+    say_workload(&scene.controller);
+    say_service(&scene.controller, "front", &["back"]);
+    say_service(&scene.controller, "back", &[]);
+    let sidecar = scene.sidecar(&[]);
+    sidecar.ready().await;
+    let front = sidecar.control.mesh.service(&service_name("front")).await.unwrap();
+    let target = front.ports[0].rules[0].pick(0).unwrap();
+    assert!(target.cluster.is_some(), "the other service came first");
+}
+
+#[tokio::test]
+async fn a_service_that_does_not_exist_is_said_so_at_once() {
+    let scene = Scene::new("absent").await;
+    say_workload(&scene.controller);
+    let sidecar = scene.sidecar(&["--lookup-timeout=1h"]);
+    sidecar.ready().await;
+    let name = service_name("nobody");
+    let error = tokio::time::timeout(LONG, sidecar.control.mesh.service(&name)).await.unwrap().unwrap_err();
+    assert_eq!(error, ConfigUnavailable::NoService(name));
+}
+
+#[tokio::test]
+async fn f7_one_bad_resource_is_refused_with_its_path_and_the_last_good_stays() {
+    let scene = Scene::new("f7").await;
+    say_all(&scene.controller);
+    let sidecar = scene.sidecar(&[]);
+    sidecar.ready().await;
+    sidecar.control.mesh.service(&service_name("web")).await.unwrap();
+    let mut bad = service("web", &["web"]);
+    bad.ports.push(bad.ports[0].clone());
+    bad.ports[1].name = "x".repeat(1 << 20).into();
+    scene.controller.set(Resource::Service(Arc::new(bad)));
+    let refusal = scene.controller.until(|state| state.refused.first().cloned()).await;
+    assert_eq!(refusal.name, ResourceName::Service(service_name("web")));
+    assert!(!refusal.path.is_empty(), "{refusal:?}");
+    assert_eq!(sidecar.control.mesh.snapshot().service(&service_name("web")).unwrap().ports.len(), 1);
+    let (_, sync) = ask(sidecar.ports.admin, "GET /sync").await;
+    assert!(sync.contains("\"refused\"") && sync.contains(&refusal.path), "{sync}");
+}
+
+#[tokio::test]
+async fn f5_policies_that_are_not_understood_deny_and_recover() {
+    let scene = Scene::new("f5").await;
+    say_workload(&scene.controller);
+    let sidecar = scene.sidecar(&[]);
+    sidecar.ready().await;
+    let denies = |s: &weft_core::snapshot::Snapshot| {
+        s.workload().unwrap().inbound.policies.iter().any(|policy| policy.action == Action::FailClosed)
+    };
+    scene.controller.set_encoded(ResourceName::Workload, from_the_future(&scene.controller));
+    sidecar.until("the refusal", denies).await;
+    say_workload(&scene.controller);
+    sidecar.until("the recovery", |snapshot| !denies(snapshot)).await;
+}
+
+#[tokio::test]
+async fn e4_f14_not_ready_before_the_first_word_and_serving_on_after_a_restart_without_the_controller() {
+    let scene = Scene::new("f14").await;
+    let first = scene.sidecar(&[]);
+    let (status, text) = ask(first.ports.health, "GET /healthz/ready").await;
+    assert_eq!(status, 503);
+    assert!(text.contains("has not sent this pod's configuration"), "{text}");
+    say_all(&scene.controller);
+    first.ready().await;
+    first.control.mesh.service(&service_name("web")).await.unwrap();
+    first.control.mesh.address(vip()).await.unwrap();
+    assert_eq!(ask(first.ports.health, "GET /healthz/ready").await.0, 200);
+    let serial = first.control.credentials.current().unwrap().facts.serial.clone();
+    first.control.mesh.flush().await;
+    first.task.abort();
+    scene.controller.stop();
+
+    let second = scene.sidecar(&[]);
+    second.ready().await;
+    assert_eq!(ask(second.ports.health, "GET /healthz/ready").await.0, 200);
+    assert_eq!(second.control.credentials.current().unwrap().facts.serial, serial);
+    assert!(second.control.mesh.snapshot().service(&service_name("web")).is_some());
+    assert!(second.control.mesh.address(vip()).await.is_ok());
+}
+
+#[tokio::test]
+async fn f8_the_controller_goes_and_comes_back() {
+    let scene = Scene::new("f8").await;
+    say_all(&scene.controller);
+    let sidecar = scene.sidecar(&[]);
+    sidecar.ready().await;
+    let mesh = &sidecar.control.mesh;
+    mesh.service(&service_name("web")).await.unwrap();
+    scene.controller.stop();
+    sidecar.until_connected(false).await;
+    let (_, metrics) = ask(sidecar.ports.metrics, "GET /metrics").await;
+    assert!(metrics.contains("weft_controller_connected 0"), "{metrics}");
+    assert!(mesh.snapshot().service(&service_name("web")).is_some(), "what is held stays in force");
+
+    let inside = AddressKey::new([10, 7, 7, 7].into(), 80);
+    let unanswered = ConfigUnavailable::Unanswered(ResourceName::Address(inside));
+    assert_eq!(mesh.address(inside).await.unwrap_err(), unanswered, "inside the mesh's ranges: closed");
+    let outside = mesh.address(AddressKey::new([192, 0, 2, 1].into(), 443)).await.unwrap();
+    assert!(matches!(outside.meaning, Meaning::Nothing { .. }), "outside: by the outbound mode");
+
+    scene.controller.resume().await.unwrap();
+    scene.controller.set(Resource::Endpoints(Arc::new(slice("web", &[]))));
+    let empty =
+        |s: &weft_core::snapshot::Snapshot| s.cluster(&cluster_name("web")).unwrap().endpoints.is_empty();
+    sidecar.until("what changed meanwhile", empty).await;
+}
+
+#[tokio::test]
+async fn names_that_nobody_uses_are_given_back() {
+    let scene = Scene::new("lru").await;
+    say_workload(&scene.controller);
+    let names: Vec<String> = (0..10).map(|n| format!("s{n}")).collect();
+    names.iter().for_each(|name| say_service(&scene.controller, name, &[]));
+    let sidecar = scene.sidecar(&["--max-idle-names=2"]);
+    sidecar.ready().await;
+    for name in &names {
+        sidecar.control.mesh.service(&service_name(name)).await.unwrap();
+    }
+    let is_service = |name: &&ResourceName| matches!(name, ResourceName::Service(_));
+    let subscribed = || scene.controller.state(|state| state.subscribed.iter().filter(is_service).count());
+    assert!(subscribed() <= 8, "four times the limit is the most: {}", subscribed());
+    assert!(sidecar.control.mesh.snapshot().service(&service_name("s9")).is_some());
+    sidecar.control.mesh.service(&service_name("s0")).await.unwrap();
+}
+
+#[tokio::test]
+async fn d11_a_certificate_is_renewed_at_half_life() {
+    let scene = Scene::new("d11").await;
+    scene.controller.change(|state| state.certificate_life = Duration::from_secs(2));
+    say_workload(&scene.controller);
+    let sidecar = scene.sidecar(&[]);
+    sidecar.ready().await;
+    let first = sidecar.control.credentials.current().unwrap();
+    let again = scene.controller.until(|state| (state.certificates >= 2).then_some(()));
+    tokio::time::timeout(LONG, again).await.expect("renewal");
+    assert_eq!(first.facts.identity.as_str(), "spiffe://cluster.local/ns/default/sa/api");
+    let (_, certs) = ask(sidecar.ports.admin, "GET /certs").await;
+    assert!(certs.contains("spiffe://cluster.local/ns/default/sa/api"), "{certs}");
+}
+
+#[tokio::test]
+async fn administration_shows_and_moves() {
+    let scene = Scene::new("admin").await;
+    say_all(&scene.controller);
+    let sidecar = scene.sidecar(&[]);
+    sidecar.ready().await;
+    sidecar.control.mesh.service(&service_name("web")).await.unwrap();
+    let admin = sidecar.ports.admin;
+    let (_, config) = ask(admin, "GET /config").await;
+    let config: serde_json::Value = serde_json::from_str(&config).unwrap();
+    assert_eq!(config["workload"]["inbound"]["mtls"], "Strict");
+    assert_eq!(config["services"][0]["name"], "default/web.default.svc.cluster.local");
+    let (_, clusters) = ask(admin, "GET /clusters").await;
+    let clusters: serde_json::Value = serde_json::from_str(&clusters).unwrap();
+    let endpoint = &clusters["clusters"][0]["endpoints"][0];
+    assert_eq!((&endpoint["address"], &endpoint["state"]), (&"10.0.0.9:8080".into(), &"active".into()));
+    assert_eq!(ask(admin, "GET /quit").await.0, 405);
+    assert_eq!(ask(admin, "POST /logging?level=loud").await.0, 400);
+    assert_eq!(ask(admin, "POST /drain").await.0, 200);
+    assert_eq!(ask(sidecar.ports.health, "GET /healthz/ready").await.0, 503);
+    assert_eq!(ask(admin, "POST /quit").await.0, 200);
+    tokio::time::timeout(LONG, sidecar.task).await.expect("it ends").unwrap();
+}
+
+#[tokio::test]
+async fn two_sidecars_on_one_port_are_an_error_that_names_the_setting() {
+    let scene = Scene::new("ports").await;
+    let taken = std::net::TcpListener::bind("0.0.0.0:0").unwrap().local_addr().unwrap();
+    let holder = std::net::TcpListener::bind(SocketAddr::from(([0, 0, 0, 0], taken.port()))).unwrap();
+    let (mut settings, _) = scene.settings(&[]);
+    settings.ports.health = holder.local_addr().unwrap().port();
+    let error = Control::start(&settings, Clock::system(), LogLevel::fixed()).err().unwrap().to_string();
+    assert!(error.contains("WEFT_HEALTH_PORT"), "{error}");
+}
