@@ -8,3 +8,5 @@ pub mod units;
 pub mod output;
 /// The echo application of samples and tests.
 pub mod echo;
+/// The load generator.
+pub mod load;

@@ -14,10 +14,13 @@ struct Cli {
 enum Command {
     /// Run the echo application of samples and tests
     Echo(weft::echo::Args),
+    /// Ask a URL again and again, and count the answers
+    Load(Box<weft::load::Args>),
 }
 
 fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Echo(args) => weft::echo::run(args),
+        Command::Load(args) => weft::load::run(&args),
     }
 }
