@@ -24,6 +24,7 @@ fn source() -> RuleSource {
 }
 
 /// A service with one rule of each kind.
+#[cfg(test)]
 fn service() -> pb::Service {
     let rule = HttpRule {
         source: source(),
@@ -53,6 +54,7 @@ fn service() -> pb::Service {
     pb::Service::decode(encode::service(&service).body().clone()).unwrap()
 }
 
+#[cfg(test)]
 fn workload() -> pb::Workload {
     let policy = AuthorizationPolicy {
         name: ObjectName { namespace: "default".into(), name: "p".into() },
@@ -86,16 +88,19 @@ fn workload() -> pb::Workload {
     pb::Workload::decode(encode::workload(&workload).body().clone()).unwrap()
 }
 
+#[cfg(test)]
 fn refused_service(change: impl FnOnce(&mut pb::Service)) -> DecodeError {
     let mut message = service();
     change(&mut message);
     decode::service(&message.encode_to_vec()).unwrap_err()
 }
 
+#[cfg(test)]
 fn refused_rule(change: impl FnOnce(&mut pb::HttpRule)) -> String {
     refused_service(|service| change(&mut service.ports[0].http[0])).to_string()
 }
 
+#[cfg(test)]
 fn refused_forward(change: impl FnOnce(&mut pb::Forward)) -> String {
     refused_rule(|rule| match rule.action.as_mut().unwrap() {
         pb::http_rule::Action::Forward(forward) => change(forward),
@@ -103,6 +108,7 @@ fn refused_forward(change: impl FnOnce(&mut pb::Forward)) -> String {
     })
 }
 
+#[cfg(test)]
 fn refused_workload(change: impl FnOnce(&mut pb::Workload)) -> DecodeError {
     let mut message = workload();
     change(&mut message);

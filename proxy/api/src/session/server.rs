@@ -172,9 +172,9 @@ impl Session {
     /// A message that says only how new everything is that was said before; nothing while there is more to say.
     /// Now and then such a message keeps a sidecar from believing a replica that is further behind.
     pub fn progress(&mut self, as_of: u64) -> Option<DeltaResponse> {
-        let busy = self.kinds.iter().any(|kind| kind.outstanding.is_some() || !kind.dirty.is_empty());
+        let more = self.kinds.iter().any(|kind| !kind.dirty.is_empty());
         let known = self.said_as_of.max(self.held_as_of);
-        if busy || as_of <= known || self.subscriptions() == 0 {
+        if more || self.is_awaiting() || as_of <= known || self.subscriptions() == 0 {
             return None;
         }
         self.nonce += 1;
@@ -182,6 +182,11 @@ impl Session {
         self.kinds[0].outstanding = Some(Outstanding { nonce: self.nonce, sent: Vec::new() });
         let kind = TYPES[0].into();
         Some(DeltaResponse { r#type: kind, nonce: self.nonce, as_of, ..DeltaResponse::default() })
+    }
+
+    /// Whether a response is without an answer.
+    pub fn is_awaiting(&self) -> bool {
+        self.kinds.iter().any(|kind| kind.outstanding.is_some())
     }
 
     /// Whether a world as of `as_of` is too old for this sidecar, or not known whole (0).
