@@ -17,3 +17,9 @@ pub mod world;
 pub mod pipeline;
 /// From the world to what one sidecar is told.
 pub mod compile;
+/// Who is asking: from a bearer token to a pod.
+pub mod tokens;
+/// What the controller counts.
+pub mod metrics;
+/// The certificate authority.
+pub mod ca;
