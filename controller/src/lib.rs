@@ -23,3 +23,7 @@ pub mod tokens;
 pub mod metrics;
 /// The certificate authority.
 pub mod ca;
+/// From compiled resources to sidecars.
+pub mod push;
+/// Sockets: gRPC over TLS for sidecars, HTTP for people.
+pub mod server;
