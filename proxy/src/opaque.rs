@@ -144,61 +144,64 @@ impl Dialled for Upstream {
     }
 }
 
-/// How a connection that was relayed ended.
-enum Ended {
-    Relayed(End),
-    Cut(Refusal),
-}
-
 /// Relays until an end, or until `cut` says that the connection must not stay; then records it. `scope` may take its
-/// time: bytes do not wait for it.
+/// time: neither bytes nor the end wait for it.
 pub async fn relay(
     ctx: &Context,
-    mut client: Io,
-    mut upstream: Upstream,
+    client: Io,
+    upstream: Upstream,
     record: TcpRecord,
     scope: impl Future<Output = Rc<Scope>>,
     cut: impl Future<Output = Refusal>,
 ) {
     let record = RefCell::new(record);
-    let traffic = Traffic::default();
-    let relaying = async {
-        tokio::select! {
-            biased;
-            end = tcp::relay(&mut client, &mut upstream.io, upstream.idle, &traffic) => Ended::Relayed(end),
-            refusal = cut => Ended::Cut(refusal),
-            () = ctx.local.drain.over() => Ended::Cut(Reason::Draining.into()),
-        }
-    };
     let opened = async {
         if let Ok(scope) = tokio::time::timeout(LABELS_TIMEOUT, scope).await {
             record.borrow_mut().opened(scope);
         }
     };
-    let (ended, ()) = tokio::join!(relaying, opened);
+    let ((traffic, refusal), ()) = tokio::join!(relay_until(ctx, client, upstream, cut), opened);
     let mut record = record.into_inner();
     (record.received, record.sent) = (traffic.sent.get(), traffic.received.get());
-    conclude(&mut record, ended, client, upstream.io);
+    if let Some(refusal) = refusal {
+        (record.reason, record.policy) = (Some(refusal.reason), refusal.policy);
+    }
     record.finish(&ctx.local.telemetry, Instant::now());
 }
 
-/// A side that broke off is told to the other as it was: by a reset, not by an orderly end.
-fn conclude(record: &mut TcpRecord, ended: Ended, client: Io, upstream: Io) {
-    match ended {
-        Ended::Relayed(End::Closed | End::Idle) => {}
-        Ended::Relayed(End::ClientFailed(error)) => {
+/// Relays, and closes both sides: a side that broke off is told to the other as it was, by a reset.
+async fn relay_until(
+    ctx: &Context,
+    mut client: Io,
+    mut upstream: Upstream,
+    cut: impl Future<Output = Refusal>,
+) -> (Traffic, Option<Refusal>) {
+    let traffic = Traffic::default();
+    let refusal = tokio::select! {
+        biased;
+        end = tcp::relay(&mut client, &mut upstream.io, upstream.idle, &traffic) => {
+            return (traffic, broken_off(end, client, upstream.io));
+        }
+        refusal = cut => refusal,
+        () = ctx.local.drain.over() => Reason::Draining.into(),
+    };
+    client.reset();
+    upstream.io.reset();
+    (traffic, Some(refusal))
+}
+
+fn broken_off(end: End, client: Io, upstream: Io) -> Option<Refusal> {
+    match end {
+        End::Closed | End::Idle => None,
+        End::ClientFailed(error) => {
             tracing::debug!(%error, "the client broke off");
             upstream.reset();
+            None
         }
-        Ended::Relayed(End::ServerFailed(error)) => {
+        End::ServerFailed(error) => {
             tracing::debug!(%error, "the upstream broke off");
-            record.reason = Some(Reason::UpstreamReset);
             client.reset();
-        }
-        Ended::Cut(refusal) => {
-            (record.reason, record.policy) = (Some(refusal.reason), refusal.policy);
-            client.reset();
-            upstream.reset();
+            Some(Reason::UpstreamReset.into())
         }
     }
 }
