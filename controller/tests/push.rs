@@ -120,6 +120,26 @@ async fn a_sidecar_is_told_what_it_asks_for_and_what_changes_of_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_sample_goes_over_the_wire_whole() {
+    let controller = Controller::start().await;
+    let pods =
+        PODS.replace("{name: web}", "{name: content-service}").replace("app: web", "app: content-service");
+    controller
+        .write("sample.yaml", &format!("{pods}---\n{}", include_str!("../../samples/content-service.yaml")));
+    let name = ServiceName::new("default", "content-service.default.svc.cluster.local");
+    let mut client = controller.connect(Some(TOKEN)).await.unwrap();
+    client.want(ResourceName::Service(name.clone())).await;
+    let told = client.until(1).await;
+    let Resource::Service(service) = &told[&ResourceName::Service(name)] else { panic!("{told:?}") };
+    assert_eq!((service.ports[0].http.rules.len(), service.clusters.len()), (2, 3));
+    let mut server = controller.connect(Some(OTHER_TOKEN)).await.unwrap();
+    server.want(ResourceName::Workload).await;
+    let told = server.until(1).await;
+    let Resource::Workload(workload) = &told[&ResourceName::Workload] else { panic!("{told:?}") };
+    assert!(!workload.inbound.policies.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f7_a_refusal_reaches_the_user_with_its_path_and_the_others_are_in_force() {
     let controller = Controller::start().await;
     controller.write("pods.yaml", PODS);

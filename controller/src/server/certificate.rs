@@ -104,3 +104,27 @@ fn issue(
     let key = PrivateKeyDer::Pkcs8(issued.key);
     CertifiedKey::from_der(vec![issued.certificate], key, provider).context("the server's own certificate")
 }
+
+#[cfg(test)]
+mod tests {
+    use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+    use super::*;
+
+    #[test]
+    fn it_is_for_the_service_and_the_addresses_and_a_new_one_takes_its_place() {
+        let (key, root) = Authority::generate(OffsetDateTime::now_utc()).unwrap();
+        let authority = Arc::new(Authority::from_pem(&key, &root).unwrap());
+        let identity =
+            ServerIdentity::new(authority, &["mesh.local".into()], &[[127, 0, 0, 1].into()]).unwrap();
+        let first = identity.current.load_full();
+        let (_, certificate) = X509Certificate::from_der(&first.cert[0]).unwrap();
+        let names = &certificate.subject_alternative_name().unwrap().unwrap().value.general_names;
+        for name in SERVER_NAMES.into_iter().chain(["mesh.local"]) {
+            assert!(names.contains(&GeneralName::DNSName(name)), "{name}");
+        }
+        assert!(names.contains(&GeneralName::IPAddress(&[127, 0, 0, 1])));
+        identity.renew().unwrap();
+        assert_ne!(identity.current.load().cert[0], first.cert[0]);
+    }
+}
