@@ -27,3 +27,7 @@ pub mod ca;
 pub mod push;
 /// Sockets: gRPC over TLS for sidecars, HTTP for people.
 pub mod server;
+/// What the controller is told at its start.
+pub mod settings;
+/// The controller as a program.
+pub mod app;

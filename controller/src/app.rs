@@ -1,0 +1,176 @@
+//! The controller as a program: every part started in the order of the configuration's path, and ended together.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use weft_core::identity::TrustDomain;
+use weft_core::model::workload::TrustBundle;
+
+use crate::ca::authority::Authority;
+use crate::ca::service::CertificateService;
+use crate::ca::store;
+use crate::metrics::Metrics;
+use crate::pipeline::{Pipeline, Published};
+use crate::push::epoch::Epoch;
+use crate::push::publisher::Publisher;
+use crate::push::registry::Registry;
+use crate::push::service::PushService;
+use crate::push::stream::Pace;
+use crate::server::admin::Admin;
+use crate::server::certificate::ServerIdentity;
+use crate::server::grpc;
+use crate::settings::Settings;
+use crate::source::watch::Directories;
+use crate::tokens::Authenticator;
+use crate::tokens::directory::TokenDirectory;
+
+/// Batches of changes that may wait for the pipeline.
+const BATCHES: usize = 16;
+
+/// Runs until the process is told to end (SIGTERM, SIGINT).
+///
+/// # Errors
+/// A setting does not hold: a directory cannot be watched, an address cannot be listened on, the root of trust
+/// cannot be read.
+pub fn run(settings: Settings) -> Result<()> {
+    log(&settings.log)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("cannot make a runtime")?;
+    runtime.block_on(serve(settings, CancellationToken::new()))
+}
+
+fn log(filter: &str) -> Result<()> {
+    let filter = tracing_subscriber::EnvFilter::try_new(filter)
+        .with_context(|| format!("--log {filter}: no filter"))?;
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .try_init();
+    Ok(())
+}
+
+/// Runs until the token is cancelled or the process is told to end.
+///
+/// # Errors
+/// As [`run`].
+pub async fn serve(settings: Settings, shutdown: CancellationToken) -> Result<()> {
+    let authority = Arc::new(store::open(&settings.ca_dir)?);
+    let epoch = Epoch::next(&settings.ca_dir)?;
+    let metrics = Metrics::new()?;
+    let (worlds, watching) = start_pipeline(&settings);
+    let publisher = Publisher::default();
+    let registry = Registry::default();
+
+    let following = follow(publisher.clone(), worlds.clone(), authority.clone(), epoch);
+    let admin = Admin {
+        registry: registry.clone(),
+        publisher: publisher.clone(),
+        worlds: worlds.clone(),
+        metrics: metrics.clone(),
+    };
+    let tokens = Arc::new(Authenticator::Directory(TokenDirectory::new(&settings.tokens_dir)));
+    let push = PushService {
+        tokens: tokens.clone(),
+        publisher,
+        registry,
+        pace: Pace::default(),
+        metrics: metrics.clone(),
+        shutdown: shutdown.clone(),
+    };
+    let certificates = CertificateService {
+        authority: authority.clone(),
+        tokens,
+        trust_domain: trust_domain(worlds),
+        ttl: settings.workload_cert_ttl,
+        metrics,
+    };
+    let identity = ServerIdentity::new(authority, &settings.names, &settings.addresses)?;
+    let listener = listen(settings.listen).await?;
+    let people = tokio::spawn(admin.serve(listen(settings.admin).await?, shutdown.clone()));
+    tracing::info!(listen = %settings.listen, admin = %settings.admin, "ready");
+
+    let end = shutdown.clone();
+    tokio::select! {
+        served = grpc::serve(listener, identity, certificates, push, shutdown.clone()) => served?,
+        result = watching => result?,
+        () = following => {}
+        () = told_to_end(end) => {}
+    }
+    shutdown.cancel();
+    let _ = people.await;
+    Ok(())
+}
+
+/// Starts source -> validate -> world; the future ends only when the source fails.
+fn start_pipeline(
+    settings: &Settings,
+) -> (watch::Receiver<Published>, impl Future<Output = Result<()>> + use<>) {
+    let (send, changes) = mpsc::channel(BATCHES);
+    let (publish, worlds) = watch::channel(Published::default());
+    tokio::spawn(Pipeline::default().run(changes, publish));
+    let directories = settings.directories.clone();
+    let watching = tokio::spawn(Directories::new(directories).run(send));
+    let watching = async move { watching.await?.context("--dir: cannot watch") };
+    (worlds, watching)
+}
+
+/// Publishes every world, once the first is known: its trust domain and aliases say whose certificates are believed.
+async fn follow(
+    publisher: Publisher,
+    mut worlds: watch::Receiver<Published>,
+    authority: Arc<Authority>,
+    epoch: Epoch,
+) {
+    let trust: Arc<[TrustBundle]> = match worlds.wait_for(|published| published.synced).await {
+        Ok(published) => {
+            let mesh = &published.world.mesh;
+            let bundle = |domain: &TrustDomain| TrustBundle {
+                domain: domain.clone(),
+                roots: vec![authority.root_der().clone()],
+            };
+            std::iter::once(&mesh.trust_domain).chain(&mesh.trust_domain_aliases).map(bundle).collect()
+        }
+        Err(_) => return,
+    };
+    publisher.follow(worlds, trust, epoch).await;
+}
+
+/// The trust domain of the mesh, as it is.
+fn trust_domain(mut worlds: watch::Receiver<Published>) -> watch::Receiver<TrustDomain> {
+    let (send, receive) = watch::channel(worlds.borrow().world.mesh.trust_domain.clone());
+    tokio::spawn(async move {
+        while worlds.changed().await.is_ok() {
+            let now = worlds.borrow_and_update().world.mesh.trust_domain.clone();
+            send.send_if_modified(|domain| std::mem::replace(domain, now.clone()) != now);
+        }
+    });
+    receive
+}
+
+async fn listen(address: std::net::SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}: is another controller there?"))
+}
+
+async fn told_to_end(shutdown: CancellationToken) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return shutdown.cancelled().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        () = shutdown.cancelled() => {}
+    }
+}
