@@ -3,12 +3,13 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use weft_core::identity::{IdentityError, SpiffeId, TrustDomain};
+use weft_core::snapshot::Snapshot;
 
 use crate::admin::Admin;
 use crate::clock::Clock;
@@ -114,7 +115,8 @@ impl Control {
             metrics: metrics.clone(),
             credentials,
         });
-        let parts = StreamParts { mesh, asks, link, state, clock: clock.clone(), metrics };
+        let before_swap = trust_follower(control.tls.clone());
+        let parts = StreamParts { mesh, asks, link, state, clock: clock.clone(), metrics, before_swap };
         let stream = ConfigStream::new(parts, &settings.controller);
         let tasks = ControlTasks {
             admin: (listen_admin(settings.ports.admin)?, control.admin(clock, log)),
@@ -153,13 +155,14 @@ impl ControlTasks {
     pub async fn run(self) {
         let Self { control, stream, keeper, admin: (admin_at, admin), health, metrics } = self;
         let health_answers = Arc::new(control.health());
-        let scrape = Arc::new(Scrape(control.telemetry.clone()));
+        let scrape =
+            Scrape { telemetry: control.telemetry.clone(), mesh: control.mesh.clone(), epoch: control.epoch };
+        let scrape = Arc::new(scrape);
         let shutdown = control.shutdown.clone();
         tokio::spawn(stream.run());
         tokio::spawn(keeper.run());
         tokio::spawn(sweep_forever(control.mesh.clone()));
         tokio::spawn(sweep_series(control.telemetry.clone()));
-        tokio::spawn(follow_trust(control.mesh.clone(), control.tls));
         tokio::spawn(web::serve(admin_at, Arc::new(admin)));
         serve_all(health, &health_answers);
         serve_all(metrics, &scrape);
@@ -174,25 +177,17 @@ fn serve_all<A: Answers>(listeners: Vec<TcpListener>, answers: &Arc<A>) {
     }
 }
 
-/// Hands the trust domains' roots to handshakes whenever they change.
-async fn follow_trust(mesh: Mesh, tls: Tls) {
-    let mut changes = mesh.changes();
-    let mut known = None;
-    loop {
-        changes.borrow_and_update();
-        let workload = mesh.snapshot().workload().cloned();
-        if let Some(trust) =
-            workload.map(|workload| workload.trust.clone()).filter(|now| known.as_ref() != Some(now))
-        {
-            if let Err(error) = tls.set_trust(&trust) {
-                tracing::error!(%error, "the roots of the trust domains cannot be used, those of before stay");
-            }
-            known = Some(trust);
+/// Hands the trust domains' roots to handshakes whenever they change, before the snapshot that holds them is in force.
+fn trust_follower(tls: Tls) -> Box<dyn Fn(&Snapshot) + Send> {
+    let known = Mutex::new(Vec::new());
+    Box::new(move |snapshot| {
+        let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(workload) = snapshot.workload().filter(|workload| workload.trust != *known) else { return };
+        if let Err(error) = tls.set_trust(&workload.trust) {
+            tracing::error!(%error, "the roots of the trust domains cannot be used, those of before stay");
         }
-        if changes.changed().await.is_err() {
-            return;
-        }
-    }
+        known.clone_from(&workload.trust);
+    })
 }
 
 fn identity(pod: &PodSettings) -> Result<SpiffeId, IdentityError> {

@@ -1,11 +1,12 @@
 //! Readiness and liveness, and the metrics that Prometheus scrapes.
 
 use http::StatusCode;
+use tokio::time::Instant;
 
 use crate::config::Mesh;
 use crate::drain::{Phase, Shutdown};
 use crate::identity::Credentials;
-use crate::telemetry::Telemetry;
+use crate::telemetry::{Telemetry, clusters};
 use crate::web::{self, Answer, Answers, Question};
 
 /// Answers on the health port: `/healthz/ready`, `/healthz/live`.
@@ -23,7 +24,14 @@ pub struct Health {
 
 /// Answers on the metrics port: `/stats/prometheus`, `/metrics`.
 #[derive(Clone, Debug)]
-pub struct Scrape(pub Telemetry);
+pub struct Scrape {
+    /// What is counted.
+    pub telemetry: Telemetry,
+    /// Whose clusters are shown.
+    pub mesh: Mesh,
+    /// From when the clock of ejections counts.
+    pub epoch: Instant,
+}
 
 impl Health {
     /// What the sidecar still waits for before it can take traffic (hardening E4); empty: it is ready.
@@ -47,6 +55,15 @@ impl Health {
     }
 }
 
+impl Scrape {
+    fn render(&self) -> String {
+        let mut text = self.telemetry.render();
+        let now = u64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        clusters::render(&mut text, &self.mesh.snapshot(), now);
+        text
+    }
+}
+
 impl Answers for Health {
     async fn answer(&self, question: Question) -> Answer {
         match question.path.as_str() {
@@ -60,7 +77,7 @@ impl Answers for Health {
 impl Answers for Scrape {
     async fn answer(&self, question: Question) -> Answer {
         match question.path.as_str() {
-            "/stats/prometheus" | "/metrics" => web::metrics(self.0.render()),
+            "/stats/prometheus" | "/metrics" => web::metrics(self.render()),
             _ => web::text(StatusCode::NOT_FOUND, "try /stats/prometheus or /metrics\n"),
         }
     }

@@ -10,6 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use weft_api::encoded::Encoded;
+use weft_api::pb::config::DeltaResponse;
 use weft_api::{encode, pb};
 use weft_core::identity::{SpiffeId, TrustDomain};
 use weft_core::model::address::{Address, Meaning, ServicePortRef};
@@ -26,7 +27,7 @@ use weft_core::model::workload::{
 };
 use weft_core::snapshot::Resource;
 use weft_proxy::clock::Clock;
-use weft_proxy::config::ConfigUnavailable;
+use weft_proxy::config::{ConfigUnavailable, Link};
 use weft_proxy::control::Control;
 use weft_proxy::settings::Settings;
 use weft_proxy::telemetry::log::LogLevel;
@@ -123,8 +124,8 @@ impl Sidecar {
     }
 
     async fn until_connected(&self, connected: bool) {
-        let mut state = self.control.mesh.connection();
-        let met = state.wait_for(|now| *now == connected);
+        let mut state = self.control.mesh.link();
+        let met = state.wait_for(|now| (*now == Link::Up) == connected);
         tokio::time::timeout(LONG, met).await.expect("connection").unwrap();
     }
 }
@@ -397,6 +398,63 @@ async fn f8_the_controller_goes_and_comes_back() {
     let empty =
         |s: &weft_core::snapshot::Snapshot| s.cluster(&cluster_name("web")).unwrap().endpoints.is_empty();
     sidecar.until("what changed meanwhile", empty).await;
+}
+
+#[tokio::test]
+async fn f9_a_controller_that_talks_nonsense_is_left_and_what_is_held_stays() {
+    let scene = Scene::new("f9").await;
+    say_all(&scene.controller);
+    let sidecar = scene.sidecar(&[]);
+    sidecar.ready().await;
+    sidecar.control.mesh.service(&service_name("web")).await.unwrap();
+    let response =
+        |kind, nonce, as_of| DeltaResponse { r#type: kind, nonce, as_of, ..DeltaResponse::default() };
+    let huge = DeltaResponse { removed: vec!["x".repeat(5 << 20)], ..response(1, 1000, 1000) };
+    let nonsense = [response(9, 1000, 1000), response(1, 0, 1000), response(1, 1000, 0), huge];
+    for outburst in nonsense {
+        let streams = scene.controller.state(|state| state.streams);
+        scene.controller.change(|state| state.outbursts.push(outburst));
+        let again = scene.controller.until(|state| (state.streams > streams).then_some(()));
+        tokio::time::timeout(LONG, again).await.expect("another stream");
+        assert!(sidecar.control.mesh.snapshot().service(&service_name("web")).is_some());
+    }
+    scene.controller.set(Resource::Endpoints(Arc::new(slice("web", &[]))));
+    let empty =
+        |s: &weft_core::snapshot::Snapshot| s.cluster(&cluster_name("web")).unwrap().endpoints.is_empty();
+    sidecar.until("what came afterwards", empty).await;
+    let status = sidecar.control.mesh.status().await;
+    assert!(status.refused.is_empty() && status.as_of < 1000, "{status:?}");
+}
+
+#[tokio::test]
+async fn f10_f11_a_controller_that_knows_less_is_not_believed() {
+    let scene = Scene::new("f10").await;
+    say_all(&scene.controller);
+    let sidecar = scene.sidecar(&[]);
+    sidecar.ready().await;
+    sidecar.control.mesh.service(&service_name("web")).await.unwrap();
+    let as_of = sidecar.control.mesh.status().await.as_of;
+    scene.controller.stop();
+    sidecar.until_connected(false).await;
+    let world = scene.controller.state(|state| state.resources.clone());
+    scene.controller.change(|state| {
+        state.as_of = 1;
+        state.resources.clear();
+    });
+    scene.controller.resume().await.unwrap();
+    sidecar.until_connected(true).await;
+    assert!(
+        sidecar.control.mesh.snapshot().service(&service_name("web")).is_some(),
+        "an empty world is none"
+    );
+    scene.controller.change(|state| {
+        state.as_of = as_of;
+        state.resources = world;
+    });
+    scene.controller.set(Resource::Endpoints(Arc::new(slice("web", &[]))));
+    let empty =
+        |s: &weft_core::snapshot::Snapshot| s.cluster(&cluster_name("web")).unwrap().endpoints.is_empty();
+    sidecar.until("what it knows once it has caught up", empty).await;
 }
 
 #[tokio::test]

@@ -33,6 +33,17 @@ pub(super) struct Holdings {
     most_roots: usize,
 }
 
+/// What a response did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Taken {
+    /// Whether another snapshot is to be built.
+    pub(super) changed: bool,
+    /// How many names were taken.
+    pub(super) accepted: u64,
+    /// How many were refused.
+    pub(super) refused: u64,
+}
+
 impl Holdings {
     /// Nothing but the wish for the own workload.
     pub(super) fn new(most_roots: usize) -> Self {
@@ -93,17 +104,24 @@ impl Holdings {
         self.session.next_request()
     }
 
-    /// Takes a response in; whether another snapshot is to be built.
-    pub(super) fn receive(&mut self, from: StreamId, response: DeltaResponse) -> Result<bool, ProtocolError> {
+    /// Takes a response in.
+    pub(super) fn receive(
+        &mut self,
+        from: StreamId,
+        response: DeltaResponse,
+    ) -> Result<Taken, ProtocolError> {
         let events = self.session.receive(from, response, |name, body: &Bytes| {
             decode::resource(name, body).map(|resource| (resource, Bytes::copy_from_slice(body)))
         })?;
-        let mut changed = false;
+        let mut taken = Taken::default();
         for event in events {
-            changed |= self.apply(event);
+            let refused = u64::from(matches!(event, Event::Refused { .. }));
+            taken.refused += refused;
+            taken.accepted += 1 - refused;
+            taken.changed |= self.apply(event);
         }
         self.reconcile();
-        Ok(changed)
+        Ok(taken)
     }
 
     /// Ends an epoch: names beyond the limit that were used neither in it nor in the one before are given back;
@@ -147,11 +165,6 @@ impl Holdings {
     /// How many resources are held.
     pub(super) fn len(&self) -> usize {
         self.kept.len()
-    }
-
-    /// How many are refused.
-    pub(super) fn refused(&self) -> usize {
-        self.refused.len()
     }
 
     /// For people.

@@ -8,15 +8,20 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 use weft_core::model::address::{Address, Meaning};
 use weft_core::model::name::{AddressKey, ResourceName, ServiceName};
 use weft_core::reason::Reason;
 use weft_core::snapshot::{ServiceState, Snapshot};
 
-use super::reader::MeshReader;
-
-/// While the controller is away a name that is not known is waited for no longer than this: it may be reconnecting.
-const AWAY_TIMEOUT: Duration = Duration::from_secs(1);
+/// The controller has gone, and may be back in a moment: a name that is not known is waited for no longer than this.
+const JUST_AWAY_TIMEOUT: Duration = Duration::from_secs(1);
+/// It has been away for longer than [`JUST_AWAY`].
+const AWAY_TIMEOUT: Duration = Duration::from_millis(100);
+/// See [`AWAY_TIMEOUT`].
+const JUST_AWAY: Duration = Duration::from_secs(3);
+/// How long the stream's task may take to answer.
+const TELL_TIMEOUT: Duration = Duration::from_secs(1);
 /// Questions that may wait for the stream's task.
 const QUEUE: usize = 1024;
 
@@ -29,7 +34,7 @@ pub(super) struct Shared {
     pub(super) snapshot: ArcSwap<Snapshot>,
     pub(super) epoch: AtomicU64,
     changes: watch::Sender<u64>,
-    connected: watch::Sender<bool>,
+    link: watch::Sender<Link>,
     /// Services that the controller knows not to exist.
     absent: ArcSwap<BTreeSet<ServiceName>>,
     asks: mpsc::Sender<Ask>,
@@ -47,6 +52,15 @@ pub enum Ask {
     Sweep,
     /// What changed is to be kept now: the sidecar ends.
     Flush(oneshot::Sender<()>),
+}
+
+/// How the stream stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// It is up.
+    Up,
+    /// There is none.
+    AwaySince(Instant),
 }
 
 /// How the configuration stands, for people.
@@ -93,7 +107,7 @@ impl Mesh {
             snapshot: ArcSwap::default(),
             epoch: AtomicU64::new(0),
             changes: watch::Sender::new(0),
-            connected: watch::Sender::new(false),
+            link: watch::Sender::new(Link::AwaySince(Instant::now())),
             absent: ArcSwap::default(),
             asks,
             lookup_timeout,
@@ -106,24 +120,19 @@ impl Mesh {
         self.0.snapshot.load_full()
     }
 
-    /// One worker's view.
-    pub fn reader(&self) -> MeshReader {
-        MeshReader::new(self.clone())
-    }
-
     /// The generations of the snapshot: changes whenever another is swapped in.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.0.changes.subscribe()
     }
 
-    /// Whether the stream is up, as it changes.
-    pub fn connection(&self) -> watch::Receiver<bool> {
-        self.0.connected.subscribe()
+    /// How the stream stands, as it changes.
+    pub fn link(&self) -> watch::Receiver<Link> {
+        self.0.link.subscribe()
     }
 
     /// Whether the stream is up.
     pub fn is_connected(&self) -> bool {
-        *self.0.connected.borrow()
+        *self.0.link.borrow() == Link::Up
     }
 
     /// Returns when the sidecar's own workload is known: nothing is let in or out before.
@@ -189,7 +198,7 @@ impl Mesh {
     async fn tell<T>(&self, ask: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Option<T> {
         let (answer, answered) = oneshot::channel();
         self.0.asks.send(ask(answer)).await.ok()?;
-        tokio::time::timeout(AWAY_TIMEOUT, answered).await.ok()?.ok()
+        tokio::time::timeout(TELL_TIMEOUT, answered).await.ok()?.ok()
     }
 
     /// Swaps another snapshot in; `absent` are the services that the controller knows not to exist.
@@ -207,8 +216,8 @@ impl Mesh {
         let _ = self.0.asks.try_send(Ask::Sweep);
     }
 
-    pub(super) fn set_connected(&self, connected: bool) {
-        self.0.connected.send_replace(connected);
+    pub(super) fn set_link(&self, link: Link) {
+        self.0.link.send_replace(link);
     }
 
     /// Names that are used from now on are said to be used once more.
@@ -253,8 +262,12 @@ impl Mesh {
     }
 
     fn patience(&self) -> Duration {
-        let limit = self.0.lookup_timeout;
-        if self.is_connected() { limit } else { limit.min(AWAY_TIMEOUT) }
+        let most = match *self.0.link.borrow() {
+            Link::Up => Duration::MAX,
+            Link::AwaySince(since) if since.elapsed() < JUST_AWAY => JUST_AWAY_TIMEOUT,
+            Link::AwaySince(_) => AWAY_TIMEOUT,
+        };
+        self.0.lookup_timeout.min(most)
     }
 
     fn is_outside(&self, key: AddressKey) -> bool {

@@ -20,6 +20,6 @@ mod holdings;
 /// The task that talks to the controller.
 pub mod stream;
 
-pub use mesh::{Ask, ConfigUnavailable, Mesh, SyncStatus};
+pub use mesh::{Ask, ConfigUnavailable, Link, Mesh, SyncStatus};
 pub use reader::MeshReader;
 pub use stream::{ConfigStream, StreamParts};

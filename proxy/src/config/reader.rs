@@ -34,8 +34,15 @@ impl std::ops::Deref for MeshSnapshot {
     }
 }
 
+impl Mesh {
+    /// One worker's view.
+    pub fn reader(&self) -> MeshReader {
+        MeshReader::new(self.clone())
+    }
+}
+
 impl MeshReader {
-    pub(super) fn new(mesh: Mesh) -> Self {
+    fn new(mesh: Mesh) -> Self {
         let cache = RefCell::new(Cache::new(MeshSnapshot(mesh.clone())));
         Self { mesh, cache, used: RefCell::default(), epoch: Cell::new(0) }
     }

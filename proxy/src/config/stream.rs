@@ -12,9 +12,10 @@ use weft_api::limits::MAX_MESSAGE_BYTES;
 use weft_api::pb::config::config_service_client::ConfigServiceClient;
 use weft_api::pb::config::{DeltaRequest, DeltaResponse};
 use weft_api::session::client::{ProtocolError, StreamId};
+use weft_core::snapshot::Snapshot;
 
 use super::holdings::Holdings;
-use super::mesh::{Ask, Mesh};
+use super::mesh::{Ask, Link, Mesh};
 use super::saved::Saved;
 use crate::clock::Clock;
 use crate::controller::{ControllerLink, LinkError};
@@ -51,6 +52,8 @@ pub struct StreamParts {
     pub clock: Clock,
     /// Where it is counted.
     pub metrics: Arc<Metrics>,
+    /// Hears of each snapshot before it is in force.
+    pub before_swap: Box<dyn Fn(&Snapshot) + Send>,
 }
 
 /// The task that talks to the controller.
@@ -126,7 +129,7 @@ impl ConfigStream {
             Ok(connection) => connection,
             Err(error) => return error,
         };
-        self.parts.mesh.set_connected(true);
+        self.parts.mesh.set_link(Link::Up);
         self.parts.metrics.controller_connected.set(1);
         self.count_connection("success");
         self.last_error = None;
@@ -186,16 +189,13 @@ impl ConfigStream {
     }
 
     fn take_in(&mut self, connection: &mut Connection, response: DeltaResponse) -> Result<(), StreamError> {
-        let resources = response.resources.len() as u64;
-        let refused = self.holdings.refused();
-        let changed = self.holdings.receive(connection.id, response)?;
+        let taken = self.holdings.receive(connection.id, response)?;
         connection.last_response = Instant::now();
-        let now_refused = self.holdings.refused().saturating_sub(refused) as u64;
         let updates = &self.parts.metrics.config_updates;
-        updates.with_label_values(&["rejected"]).inc_by(now_refused);
-        updates.with_label_values(&["accepted"]).inc_by(resources.saturating_sub(now_refused));
+        updates.with_label_values(&["accepted"]).inc_by(taken.accepted);
+        updates.with_label_values(&["rejected"]).inc_by(taken.refused);
         self.parts.metrics.config_seen(self.parts.clock.now());
-        if changed {
+        if taken.changed {
             self.swap();
             self.save_at.get_or_insert_with(|| Instant::now() + SAVE_DELAY);
         }
@@ -230,6 +230,7 @@ impl ConfigStream {
     fn swap(&self) {
         let snapshot = self.holdings.build(&self.parts.mesh.snapshot());
         self.parts.metrics.config_resources.set(self.holdings.len() as i64);
+        (self.parts.before_swap)(&snapshot);
         self.parts.mesh.swap(snapshot, self.holdings.absent());
     }
 
@@ -246,7 +247,10 @@ impl ConfigStream {
     fn ended(&mut self, error: &StreamError) {
         self.holdings.disconnect();
         let was_up = self.parts.mesh.is_connected();
-        self.parts.mesh.set_connected(false);
+        if was_up {
+            self.parts.metrics.config_seen(self.parts.clock.now());
+            self.parts.mesh.set_link(Link::AwaySince(Instant::now()));
+        }
         self.parts.metrics.controller_connected.set(0);
         if was_up {
             tracing::warn!(%error, "the controller is away, serving by what is held");

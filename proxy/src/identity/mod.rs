@@ -16,3 +16,6 @@ pub mod schedule;
 
 pub use credentials::{CertificateFacts, Credentials, Issued};
 pub use keeper::{IdentityKeeper, KeeperParts};
+
+#[cfg(test)]
+mod tests;

@@ -84,8 +84,11 @@ impl Metrics {
         self.certificate_ends.store(seconds(end), Relaxed);
     }
 
-    /// How long ago the controller was last heard of; `None` if it never was.
+    /// How long ago the stream broke, or was last heard of; zero while it is up; `None` if nothing was ever heard.
     pub fn staleness(&self, now: SystemTime) -> Option<Duration> {
+        if self.controller_connected.get() == 1 {
+            return Some(Duration::ZERO);
+        }
         let seen = self.config_seen.load(Relaxed);
         (seen > 0).then(|| Duration::from_secs(seconds(now).saturating_sub(seen)))
     }

@@ -10,9 +10,9 @@ use hashbrown::HashMap;
 use smallvec::SmallVec;
 use weft_core::reason::Reason;
 
-use super::Telemetry;
 use super::labels::{Outcome, ScopeAddresses, ScopeLabels, ScopeRef};
-use super::series::{RequestShard, TcpShard};
+use super::series::{RequestShard, Store, TcpShard};
+use super::shared::Telemetry;
 
 /// The most scopes that a worker remembers; beyond it all are forgotten and found again.
 const MAX_SCOPES: usize = 4096;
@@ -40,13 +40,20 @@ struct Remembered {
 pub struct Scope {
     labels: Arc<ScopeLabels>,
     worker: usize,
-    series: Arc<super::series::Store>,
+    series: Arc<Store>,
     requests: RefCell<SmallVec<[(Outcome, Arc<RequestShard>); 2]>>,
     tcp: RefCell<SmallVec<[(Option<Reason>, Arc<TcpShard>); 1]>>,
 }
 
+impl Telemetry {
+    /// What one worker counts on; `worker` is its number, used by one thread only.
+    pub fn worker(&self, worker: usize) -> WorkerTelemetry {
+        WorkerTelemetry::new(self.clone(), worker)
+    }
+}
+
 impl WorkerTelemetry {
-    pub(super) fn new(shared: Telemetry, worker: usize) -> Self {
+    fn new(shared: Telemetry, worker: usize) -> Self {
         Self { shared, worker, by_address: RefCell::default(), by_value: RefCell::default() }
     }
 
@@ -155,4 +162,206 @@ where
         *entry = resolve();
     }
     entry
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::settings::AccessLogFormat;
+    use crate::telemetry::labels::{AppProtocol, PeerRef, Reporter, Security, ServiceLabels};
+    use weft_core::identity::SpiffeId;
+    use weft_core::model::metadata::WorkloadMetadata;
+
+    /// The labels of Istio's request metrics, sorted.
+    const REQUEST_LABELS: [&str; 26] = [
+        "connection_security_policy",
+        "destination_app",
+        "destination_canonical_revision",
+        "destination_canonical_service",
+        "destination_cluster",
+        "destination_principal",
+        "destination_service",
+        "destination_service_name",
+        "destination_service_namespace",
+        "destination_version",
+        "destination_workload",
+        "destination_workload_namespace",
+        "grpc_response_status",
+        "reporter",
+        "request_protocol",
+        "response_code",
+        "response_flags",
+        "source_app",
+        "source_canonical_revision",
+        "source_canonical_service",
+        "source_cluster",
+        "source_principal",
+        "source_version",
+        "source_workload",
+        "source_workload_namespace",
+        "",
+    ];
+
+    struct Ends {
+        client: Arc<WorkloadMetadata>,
+        server: Arc<WorkloadMetadata>,
+        principal: SpiffeId,
+        service: ServiceLabels,
+    }
+
+    impl Ends {
+        fn new(client: &str) -> Self {
+            let metadata = |name: &str| WorkloadMetadata {
+                workload: name.into(),
+                namespace: "default".into(),
+                ..WorkloadMetadata::default()
+            };
+            let server = WorkloadMetadata { version: "v\"1\n".into(), ..metadata("web") };
+            let host = "web.default.svc.cluster.local".into();
+            Self {
+                client: Arc::new(metadata(client)),
+                server: Arc::new(server),
+                principal: SpiffeId::parse("spiffe://cluster.local/ns/default/sa/web").unwrap(),
+                service: ServiceLabels { host, name: "web".into(), namespace: "default".into() },
+            }
+        }
+
+        fn labels(&self) -> ScopeRef<'_> {
+            ScopeRef {
+                reporter: Reporter::Source,
+                security: Security::Unknown,
+                source: PeerRef { metadata: &self.client, principal: None },
+                destination: PeerRef { metadata: &self.server, principal: Some(&self.principal) },
+                service: &self.service,
+            }
+        }
+    }
+
+    fn telemetry() -> Telemetry {
+        Telemetry::new(AccessLogFormat::Off, Clock::system())
+    }
+
+    fn ok() -> Outcome {
+        Outcome { status: 200, ..Outcome::default() }
+    }
+
+    fn line<'a>(text: &'a str, start: &str) -> &'a str {
+        text.lines().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("no {start} in {text}"))
+    }
+
+    fn label_names(line: &str) -> Vec<&str> {
+        let labels = line.split_once('{').unwrap().1.rsplit_once('}').unwrap().0;
+        let mut names: Vec<_> =
+            labels.split("\",").map(|pair| pair.split_once('=').unwrap().0).chain([""]).collect();
+        names.sort_unstable_by_key(|name| (name.is_empty(), *name));
+        names
+    }
+
+    #[test]
+    fn requests_have_exactly_the_labels_of_istio() {
+        let shared = telemetry();
+        let ends = Ends::new("client");
+        shared.worker(0).scope(ends.labels()).request(ok(), Duration::from_millis(3), 10, 20_000);
+        let text = shared.render();
+        let total = line(&text, "istio_requests_total{");
+        assert_eq!(label_names(total), REQUEST_LABELS);
+        assert!(total.ends_with("} 1"), "{total}");
+        for label in [
+            "reporter=\"source\"",
+            "source_workload=\"client\"",
+            "source_principal=\"unknown\"",
+            "destination_principal=\"spiffe://cluster.local/ns/default/sa/web\"",
+            "destination_service_name=\"web\"",
+            "destination_version=\"v\\\"1\\n\"",
+            "response_flags=\"-\"",
+            "grpc_response_status=\"\"",
+            "request_protocol=\"http\"",
+        ] {
+            assert!(total.contains(label), "{label} in {total}");
+        }
+        let bucket =
+            |le: &str| text.lines().find(|l| l.contains("duration_milliseconds_bucket") && l.contains(le));
+        assert!(bucket("le=\"1\"").unwrap().ends_with(" 0"));
+        assert!(bucket("le=\"5\"").unwrap().ends_with(" 1"));
+        assert!(line(&text, "istio_request_duration_milliseconds_sum").ends_with(" 3"));
+        assert!(line(&text, "istio_response_bytes_sum").ends_with(" 20000"));
+    }
+
+    #[test]
+    fn connections_are_counted_by_their_end() {
+        let shared = telemetry();
+        let ends = Ends::new("client");
+        let scope = shared.worker(0).scope(ends.labels());
+        scope.tcp_opened();
+        scope.tcp_bytes(5, 7);
+        scope.tcp_closed(None, 1, 1);
+        let text = shared.render();
+        assert!(line(&text, "istio_tcp_connections_opened_total{").ends_with(" 1"));
+        assert!(line(&text, "istio_tcp_connections_closed_total{").ends_with(" 1"));
+        assert!(line(&text, "istio_tcp_sent_bytes_total{").ends_with(" 6"));
+        let received = line(&text, "istio_tcp_received_bytes_total{");
+        assert!(received.ends_with(" 8") && received.contains("request_protocol=\"tcp\""));
+        assert!(!received.contains("response_code=") && !received.contains("grpc_response_status"));
+    }
+
+    #[test]
+    fn workers_add_up_and_find_a_scope_again() {
+        let shared = telemetry();
+        let ends = Ends::new("client");
+        let (a, b) = (shared.worker(0), shared.worker(1));
+        a.scope(ends.labels()).request(ok(), Duration::ZERO, 0, 0);
+        b.scope(ends.labels()).request(ok(), Duration::ZERO, 0, 0);
+        assert!(Rc::ptr_eq(&a.scope(ends.labels()), &a.scope(ends.labels())));
+        let told_anew = Ends::new("client");
+        assert!(Rc::ptr_eq(&a.scope(ends.labels()), &a.scope(told_anew.labels())), "equal labels, one scope");
+        assert!(line(&shared.render(), "istio_requests_total{").ends_with(" 2"));
+    }
+
+    #[test]
+    fn g24_the_number_of_series_is_bounded_and_nothing_is_lost() {
+        let mut shared = telemetry();
+        shared.series = Arc::new(Store::new(50));
+        let worker = shared.worker(0);
+        for n in 0..500 {
+            let ends = Ends::new(&format!("client-{n}"));
+            worker.scope(ends.labels()).request(ok(), Duration::ZERO, 0, 0);
+        }
+        assert!(shared.series.len() <= 51, "{}", shared.series.len());
+        let text = shared.render();
+        let counted: u64 = text
+            .lines()
+            .filter(|line| line.starts_with("istio_requests_total{"))
+            .map(|line| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap())
+            .sum();
+        assert_eq!(counted, 500);
+        assert!(text.contains("destination_service_name=\"OverflowSeries\""));
+    }
+
+    #[test]
+    fn a_series_that_nobody_adds_to_ends_and_begins_anew() {
+        let shared = telemetry();
+        let ends = Ends::new("client");
+        let worker = shared.worker(0);
+        let scope = worker.scope(ends.labels());
+        scope.request(ok(), Duration::ZERO, 0, 0);
+        (0..100).for_each(|_| shared.series.sweep());
+        assert!(shared.series.is_empty());
+        scope.request(Outcome { protocol: AppProtocol::Http, ..ok() }, Duration::ZERO, 0, 0);
+        assert!(line(&shared.render(), "istio_requests_total{").ends_with(" 1"));
+    }
+
+    #[test]
+    fn every_status_is_counted_though_few_are_remembered() {
+        let shared = telemetry();
+        let ends = Ends::new("client");
+        let scope = shared.worker(0).scope(ends.labels());
+        for status in (100..300).chain(100..300) {
+            scope.request(Outcome { status, ..Outcome::default() }, Duration::ZERO, 0, 0);
+        }
+        let text = shared.render();
+        let twice =
+            text.lines().filter(|l| l.starts_with("istio_requests_total{") && l.ends_with(" 2")).count();
+        assert_eq!(twice, 200);
+    }
 }

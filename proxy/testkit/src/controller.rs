@@ -67,6 +67,8 @@ pub struct State {
     pub certificate_life: Duration,
     /// The tokens that were shown.
     pub tokens: Vec<String>,
+    /// What is said next, whatever the protocol says.
+    pub outbursts: Vec<DeltaResponse>,
 }
 
 impl FakeController {
@@ -184,6 +186,7 @@ impl State {
             certificates: 0,
             certificate_life: Duration::from_secs(86_400),
             tokens: Vec::new(),
+            outbursts: Vec::new(),
         }
     }
 }
@@ -280,7 +283,8 @@ async fn converse(controller: FakeController, mut requests: Streaming<DeltaReque
             _ = changed.changed() => session.mark_all(),
             () = responses.closed() => return,
         }
-        while let Some(response) = next(&controller, &mut session) {
+        let outbursts = std::mem::take(&mut controller.shared.lock().outbursts);
+        for response in outbursts.into_iter().chain(std::iter::from_fn(|| next(&controller, &mut session))) {
             let _ = responses.send(Ok(response));
         }
     }

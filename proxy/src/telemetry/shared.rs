@@ -1,0 +1,49 @@
+//! What all threads count on and write to.
+
+use std::sync::Arc;
+
+use super::access_log::AccessLog;
+use super::metrics::Metrics;
+use super::series::{MAX_SERIES, Store};
+use crate::clock::Clock;
+use crate::settings::AccessLogFormat;
+
+/// Everything that is counted and written; shared by all threads.
+#[derive(Clone, Debug)]
+pub struct Telemetry {
+    /// Metrics of the sidecar itself.
+    pub metrics: Arc<Metrics>,
+    /// Time series of requests and connections.
+    pub series: Arc<Store>,
+    /// The access log.
+    pub access_log: AccessLog,
+    /// Wall time, for the start times in the access log.
+    pub clock: Clock,
+}
+
+impl Telemetry {
+    /// Telemetry whose access log goes to standard output.
+    pub fn new(format: AccessLogFormat, clock: Clock) -> Self {
+        let metrics = Arc::new(Metrics::new());
+        let access_log = AccessLog::to_stdout(format, metrics.access_log_dropped.clone());
+        Self { metrics, series: Arc::new(Store::new(MAX_SERIES)), access_log, clock }
+    }
+
+    /// All metrics in Prometheus' text format.
+    pub fn render(&self) -> String {
+        let mut text = String::with_capacity(64 * 1024);
+        self.series.render(&mut text);
+        self.metrics.render(&mut text, self.clock.now());
+        text
+    }
+}
+
+/// Ends series that nobody adds to any more, for as long as the sidecar runs.
+pub async fn sweep_forever(telemetry: Telemetry) {
+    let mut ticks = tokio::time::interval(std::time::Duration::from_secs(60));
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        telemetry.series.sweep();
+    }
+}
