@@ -6,3 +6,7 @@ pub mod generate;
 pub mod ca;
 /// A controller that says what the test sets.
 pub mod controller;
+/// Both ends of HTTP/1 as bytes.
+pub mod wire;
+/// A configuration made by hand.
+pub mod world;

@@ -1,0 +1,1 @@
+//! What upstreams do, and what becomes of it.
