@@ -33,6 +33,7 @@ pub(crate) struct Bed {
     pub(crate) telemetry: Telemetry,
     pub(crate) local: Rc<Local>,
     pub(crate) shutdown: Shutdown,
+    gates: Gates,
 }
 
 /// Runs a test on a worker's local set.
@@ -43,22 +44,25 @@ pub(crate) async fn on_worker<F: Future<Output = ()>>(test: F) {
 impl Bed {
     /// A worker with this configuration.
     pub(crate) fn new(world: &World) -> Self {
-        Self::with(world, Gates::default())
-    }
-
-    /// A worker that shares its gates with another.
-    pub(crate) fn with(world: &World, gates: Gates) -> Self {
         let (mesh, questions) = Mesh::new(Duration::from_millis(100));
         std::mem::forget(questions);
         mesh.swap(world.snapshot(), &BTreeSet::new());
-        let telemetry = Telemetry::new(AccessLogFormat::Off, Clock::system());
+        Self::over(mesh, Telemetry::new(AccessLogFormat::Off, Clock::system()), Gates::default())
+    }
+
+    /// A second worker of the same sidecar.
+    pub(crate) fn beside(other: &Self) -> Self {
+        Self::over(other.mesh.clone(), other.telemetry.clone(), other.gates.clone())
+    }
+
+    fn over(mesh: Mesh, telemetry: Telemetry, gates: Gates) -> Self {
         let connect = Rc::new(MeshConnect::new(Dialer::default(), tls()));
         let (shutdown, drain) = (Shutdown::new(), Drain::default());
         let (watch, view) = (shutdown.clone(), drain.clone());
         tokio::task::spawn_local(async move { watch.follow(view).await });
-        let pool = Pool::new(connect, gates);
+        let pool = Pool::new(connect, gates.clone());
         let local = Local::new(mesh.reader(), pool, telemetry.worker(0), drain, Instant::now(), 1);
-        Self { mesh, telemetry, local: Rc::new(local), shutdown }
+        Self { mesh, telemetry, local: Rc::new(local), shutdown, gates }
     }
 
     /// Listens for connections of the application to a service.
