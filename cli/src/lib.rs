@@ -4,9 +4,17 @@
 
 /// Amounts as people write them.
 pub mod units;
-/// Standard output.
+/// Standard output and standard error.
 pub mod output;
 /// The echo application of samples and tests.
 pub mod echo;
 /// The load generator.
 pub mod load;
+/// Local meshes.
+pub mod up;
+/// The commands about local meshes.
+pub mod commands;
+/// The command line.
+pub mod args;
+/// The processes of a local mesh.
+pub mod roles;

@@ -1,26 +1,20 @@
 //! The `weft` command.
 
-use clap::{Parser, Subcommand};
+use std::process::ExitCode;
 
-/// A service mesh for Kubernetes, on this machine or in a cluster
-#[derive(Debug, Parser)]
-#[command(version)]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
+use clap::Parser;
+use weft::{args, output, roles};
 
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Run the echo application of samples and tests
-    Echo(weft::echo::Args),
-    /// Ask a URL again and again, and count the answers
-    Load(Box<weft::load::Args>),
-}
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-fn main() -> anyhow::Result<()> {
-    match Cli::parse().command {
-        Command::Echo(args) => weft::echo::run(args),
-        Command::Load(args) => weft::load::run(&args),
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(code) = roles::run(&words) {
+        return code;
     }
+    args::run(args::Cli::parse()).unwrap_or_else(|e| {
+        output::problem(format!("{e:#}"));
+        ExitCode::FAILURE
+    })
 }

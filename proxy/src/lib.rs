@@ -5,6 +5,8 @@
 
 /// What the sidecar is told at its start.
 pub mod settings;
+/// Rules that bring a pod's traffic to its sidecar.
+pub mod redirect;
 /// The wall clock.
 pub mod clock;
 /// Storage that outlives the process.

@@ -1,0 +1,55 @@
+//! The command line: one variant a command.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::{commands, echo, load};
+
+/// A service mesh for Kubernetes, on this machine or in a cluster
+#[derive(Debug, Parser)]
+#[command(name = "weft", version, about, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a directory of Kubernetes manifests as a mesh on this machine
+    Up(commands::Up),
+    /// End a local mesh
+    Down(commands::Down),
+    /// Run a command in a pod, as its application would
+    Exec(commands::ExecArgs),
+    /// Print what a container wrote
+    Logs(commands::LogsArgs),
+    /// Show pods, sidecars and services of a local mesh
+    Get(commands::Get),
+    /// Run the echo application of samples and tests
+    Echo(echo::Args),
+    /// Ask a URL again and again, and count the answers
+    Load(Box<load::Args>),
+}
+
+/// Runs a command.
+///
+/// # Errors
+/// What went wrong, and what to do about it.
+pub fn run(cli: Cli) -> Result<ExitCode> {
+    match cli.command {
+        Command::Up(args) => wait(commands::up(args)),
+        Command::Down(args) => wait(commands::down(args)),
+        Command::Exec(args) => wait(commands::exec(args)),
+        Command::Logs(args) => wait(commands::logs(args)),
+        Command::Get(args) => wait(commands::get(args)),
+        Command::Echo(args) => echo::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Load(args) => load::run(&args).map(|()| ExitCode::SUCCESS),
+    }
+}
+
+/// For commands that only wait for others: one thread is enough.
+fn wait(command: impl Future<Output = Result<ExitCode>>) -> Result<ExitCode> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(command)
+}

@@ -1,0 +1,606 @@
+//! From a pod's manifest to what its agent has to run, with every value resolved. Pure.
+
+use std::collections::BTreeMap;
+
+use base64::Engine;
+use serde::{Deserialize, Serialize};
+
+use crate::up::manifest::{
+    Container, Data, Env, EnvFrom, Item, Map, Meta, ObjectRef, PodSpec, Port, PortRef, Probe, Template, ValueFrom, Volume,
+};
+use crate::up::net::PodAddress;
+
+/// The image that needs no image.
+pub const ECHO_IMAGE: &str = "weft/echo";
+/// The container name by which the sidecar is known.
+pub const SIDECAR: &str = "weft-proxy";
+
+/// What one pod's agent runs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PodPlan {
+    /// Unique in this mesh, for ever.
+    pub uid: String,
+    /// Where it is.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// What `hostname` says in it.
+    pub hostname: String,
+    /// Its addresses.
+    pub address: PodAddress,
+    /// When ended containers start again.
+    pub restart: Restart,
+    /// Seconds that containers may take to end.
+    pub grace: u64,
+    /// What runs first, in this order.
+    pub init: Vec<ContainerPlan>,
+    /// What runs.
+    pub containers: Vec<ContainerPlan>,
+    /// What they share.
+    pub volumes: Vec<VolumePlan>,
+    /// Its sidecar.
+    pub sidecar: Option<SidecarPlan>,
+    /// Further lines of its hosts file.
+    pub host_aliases: Vec<String>,
+}
+
+/// When ended containers start again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Restart {
+    /// Whenever they end.
+    Always,
+    /// When they fail.
+    OnFailure,
+    /// Not.
+    Never,
+}
+
+/// One container.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ContainerPlan {
+    /// Its name.
+    pub name: String,
+    /// Program and arguments; the program `weft/echo` is this binary's own.
+    pub argv: Vec<String>,
+    /// Its whole environment but for what every container gets.
+    pub env: Vec<(String, String)>,
+    /// Where it starts.
+    pub cwd: Option<String>,
+    /// Its user; never 0.
+    pub uid: Option<u32>,
+    /// Whether it is an init container that runs on beside the others.
+    pub beside: bool,
+    /// What it mounts.
+    pub mounts: Vec<MountPlan>,
+    /// Whether it may get requests.
+    pub readiness: Option<ProbePlan>,
+    /// Whether it must be restarted.
+    pub liveness: Option<ProbePlan>,
+    /// Whether it has started.
+    pub startup: Option<ProbePlan>,
+}
+
+/// A volume in a container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountPlan {
+    /// Which volume.
+    pub volume: String,
+    /// A path in it.
+    pub sub_path: Option<String>,
+    /// Where it appears.
+    pub target: String,
+    /// Whether writes are refused.
+    pub read_only: bool,
+}
+
+/// A volume.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumePlan {
+    /// Its name.
+    pub name: String,
+    /// What is in it.
+    pub content: Content,
+}
+
+/// What is in a volume.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Content {
+    /// Nothing, at first.
+    Empty,
+    /// Files by path.
+    Files(BTreeMap<String, Vec<u8>>),
+    /// A path of this machine.
+    Host(String),
+}
+
+/// A probe, defaults filled in; times in seconds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbePlan {
+    /// What is asked.
+    pub action: Action,
+    /// Before the first.
+    pub delay: u64,
+    /// Between two.
+    pub period: u64,
+    /// For one.
+    pub timeout: u64,
+    /// Failures in a row that count.
+    pub failures: u32,
+    /// Successes in a row that count.
+    pub successes: u32,
+}
+
+/// What a probe asks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Action {
+    /// A command's exit code.
+    Exec(Vec<String>),
+    /// A port, path and headers.
+    Http(u16, String, Vec<(String, String)>),
+    /// A port.
+    Tcp(u16),
+}
+
+/// A pod's sidecar: what of the pod's annotations concerns its redirection.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SidecarPlan {
+    /// Its environment.
+    pub env: Vec<(String, String)>,
+    /// `sidecar.istio.io/interceptionMode: NONE`: no redirection.
+    pub no_redirect: bool,
+    /// `traffic.sidecar.istio.io/includeInboundPorts`.
+    pub include_inbound_ports: Option<Vec<u16>>,
+    /// `traffic.sidecar.istio.io/excludeInboundPorts`.
+    pub exclude_inbound_ports: Vec<u16>,
+    /// `traffic.sidecar.istio.io/excludeOutboundPorts`.
+    pub exclude_outbound_ports: Vec<u16>,
+    /// `traffic.sidecar.istio.io/includeOutboundIPRanges`.
+    pub include_outbound_ranges: Option<Vec<ipnet::IpNet>>,
+    /// `traffic.sidecar.istio.io/excludeOutboundIPRanges`.
+    pub exclude_outbound_ranges: Vec<ipnet::IpNet>,
+}
+
+/// What a pod may refer to: the ConfigMaps and Secrets of all namespaces by `namespace/name`.
+#[derive(Clone, Copy, Debug)]
+pub struct References<'a> {
+    /// ConfigMaps.
+    pub config_maps: &'a BTreeMap<String, Data>,
+    /// Secrets.
+    pub secrets: &'a BTreeMap<String, Data>,
+}
+
+/// Who a new pod is.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// Unique in this mesh.
+    pub uid: String,
+    /// Where it is.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its addresses.
+    pub address: PodAddress,
+}
+
+/// Resolves a template for one pod. The sidecar is the caller's to add.
+///
+/// # Errors
+/// The path of the field that cannot be resolved, and why.
+pub fn plan(identity: &Identity, template: &Template, refs: References<'_>) -> Result<PodPlan, String> {
+    let pod = Pod { identity, template, refs };
+    let spec = &template.spec;
+    let containers = pod.containers("containers", &spec.containers)?;
+    if containers.is_empty() {
+        return Err("spec.containers: at least one is required".into());
+    }
+    Ok(PodPlan {
+        uid: identity.uid.clone(),
+        namespace: identity.namespace.clone(),
+        name: identity.name.clone(),
+        hostname: spec.hostname.clone().unwrap_or_else(|| identity.name.clone()),
+        address: identity.address,
+        restart: restart(spec)?,
+        grace: spec.termination_grace_period_seconds.unwrap_or(30),
+        init: pod.containers("initContainers", &spec.init_containers)?,
+        containers,
+        volumes: spec.volumes.iter().map(|v| pod.volume(v)).collect::<Result<_, _>>()?,
+        sidecar: None,
+        host_aliases: spec.host_aliases.iter().map(|a| format!("{} {}", a.ip, a.hostnames.join(" "))).collect(),
+    })
+}
+
+/// Checks a template without making a pod of it.
+///
+/// # Errors
+/// As [`plan`].
+pub fn check(meta: &Meta, template: &Template, refs: References<'_>) -> Result<(), String> {
+    let identity = Identity {
+        uid: String::new(),
+        namespace: meta.namespace.clone(),
+        name: meta.name.clone(),
+        address: PodAddress::nth(0, false),
+    };
+    plan(&identity, template, refs).map(drop)?;
+    sidecar(&template.metadata).map(drop)
+}
+
+/// The service account of a pod.
+pub fn service_account(spec: &PodSpec) -> &str {
+    let written = spec.service_account_name.as_deref().or(spec.service_account.as_deref());
+    written.filter(|name| !name.is_empty()).unwrap_or("default")
+}
+
+/// The number of a named port, in whichever container has it.
+pub fn named_port(spec: &PodSpec, port: &PortRef) -> Option<u16> {
+    match port {
+        PortRef::Number(number) => Some(*number),
+        PortRef::Name(name) => {
+            let beside = spec.init_containers.iter().filter(|c| c.restart_policy.is_some());
+            let mut ports = spec.containers.iter().chain(beside).flat_map(|c| &c.ports);
+            ports.find(|p: &&Port| p.name.as_deref() == Some(name)).map(|p| p.container_port)
+        }
+    }
+}
+
+/// Whether a pod gets a sidecar: its own label or annotation decides, else its namespace's label.
+pub fn injected(namespace_labels: &Map, pod: &Meta) -> bool {
+    const OWN: &str = "sidecar.istio.io/inject";
+    match pod.labels.get(OWN).or_else(|| pod.annotations.get(OWN)).map(String::as_str) {
+        Some("true") => true,
+        Some("false") => false,
+        _ => ["weft.dev/injection", "istio-injection"]
+            .iter()
+            .any(|label| namespace_labels.get(*label).is_some_and(|v| v == "enabled")),
+    }
+}
+
+/// What a pod's annotations say of its sidecar.
+///
+/// # Errors
+/// The annotation that cannot be read.
+pub fn sidecar(meta: &Meta) -> Result<SidecarPlan, String> {
+    const TRAFFIC: &str = "traffic.sidecar.istio.io/";
+    let written = |name: &str| meta.annotations.get(&format!("{TRAFFIC}{name}")).map(String::as_str);
+    let mode = meta.annotations.get("sidecar.istio.io/interceptionMode");
+    Ok(SidecarPlan {
+        env: Vec::new(),
+        no_redirect: mode.is_some_and(|m| m == "NONE"),
+        include_inbound_ports: some_unless_all(written("includeInboundPorts"), "includeInboundPorts")?,
+        exclude_inbound_ports: items(written("excludeInboundPorts"), "excludeInboundPorts")?,
+        exclude_outbound_ports: items(written("excludeOutboundPorts"), "excludeOutboundPorts")?,
+        include_outbound_ranges: some_unless_all(written("includeOutboundIPRanges"), "includeOutboundIPRanges")?,
+        exclude_outbound_ranges: items(written("excludeOutboundIPRanges"), "excludeOutboundIPRanges")?,
+    })
+}
+
+fn some_unless_all<T: std::str::FromStr>(written: Option<&str>, name: &str) -> Result<Option<Vec<T>>, String> {
+    match written {
+        None | Some("*") => Ok(None),
+        listed => items(listed, name).map(Some),
+    }
+}
+
+fn items<T: std::str::FromStr>(written: Option<&str>, name: &str) -> Result<Vec<T>, String> {
+    let all = written.unwrap_or("").split(',').map(str::trim).filter(|i| !i.is_empty());
+    all.map(|item| item.parse().map_err(|_| bad_item(name, item))).collect()
+}
+
+fn bad_item(name: &str, item: &str) -> String {
+    format!("metadata.annotations[traffic.sidecar.istio.io/{name}]: cannot read {item:?}")
+}
+
+struct Pod<'a> {
+    identity: &'a Identity,
+    template: &'a Template,
+    refs: References<'a>,
+}
+
+impl Pod<'_> {
+    fn containers(&self, list: &str, all: &[Container]) -> Result<Vec<ContainerPlan>, String> {
+        let each = all.iter().enumerate();
+        each.map(|(i, c)| self.container(c).map_err(|e| format!("spec.{list}[{i}].{e}"))).collect()
+    }
+
+    fn container(&self, c: &Container) -> Result<ContainerPlan, String> {
+        let env = self.env(c)?;
+        let words = c.command.iter().chain(&c.args).map(|word| expand(word, &env));
+        let mut argv: Vec<String> = words.collect();
+        if c.command.is_empty() {
+            let image = c.image.rsplit_once(':').map_or(c.image.as_str(), |(name, _)| name);
+            if image != ECHO_IMAGE {
+                return Err(format!(
+                    "command: container {:?} has none; a local mesh does not use images, so write the command to run \
+                     (only {ECHO_IMAGE} is built in)",
+                    c.name
+                ));
+            }
+            argv.insert(0, ECHO_IMAGE.to_owned());
+        }
+        let probe = |p: &Option<Probe>, name: &str| {
+            p.as_ref().map(|p| self.probe(p).map_err(|e| format!("{name}{e}"))).transpose()
+        };
+        Ok(ContainerPlan {
+            name: c.name.clone(),
+            argv,
+            cwd: c.working_dir.clone(),
+            uid: self.uid(c),
+            beside: c.restart_policy.as_deref() == Some("Always"),
+            mounts: c.volume_mounts.iter().enumerate().map(|(i, m)| self.mount(i, m)).collect::<Result<_, _>>()?,
+            readiness: probe(&c.readiness_probe, "readinessProbe")?,
+            liveness: probe(&c.liveness_probe, "livenessProbe")?,
+            startup: probe(&c.startup_probe, "startupProbe")?,
+            env,
+        })
+    }
+
+    fn uid(&self, c: &Container) -> Option<u32> {
+        let of_pod = self.template.spec.security_context.as_ref();
+        let contexts = [c.security_context.as_ref(), of_pod];
+        contexts.into_iter().flatten().find_map(|s| s.run_as_user).filter(|uid| *uid != 0)
+    }
+
+    fn mount(&self, index: usize, mount: &crate::up::manifest::Mount) -> Result<MountPlan, String> {
+        let known = self.template.spec.volumes.iter().any(|v| v.name == mount.name);
+        if !known {
+            return Err(format!("volumeMounts[{index}].name: no volume is called {:?}", mount.name));
+        }
+        if !mount.mount_path.starts_with('/') {
+            return Err(format!("volumeMounts[{index}].mountPath: must start with /"));
+        }
+        Ok(MountPlan {
+            volume: mount.name.clone(),
+            sub_path: mount.sub_path.clone(),
+            target: mount.mount_path.clone(),
+            read_only: mount.read_only,
+        })
+    }
+
+    fn env(&self, c: &Container) -> Result<Vec<(String, String)>, String> {
+        let mut env = vec![("HOSTNAME".to_owned(), self.identity.name.clone())];
+        for (index, from) in c.env_from.iter().enumerate() {
+            self.env_from(from, &mut env).map_err(|e| format!("envFrom[{index}]{e}"))?;
+        }
+        for (index, variable) in c.env.iter().enumerate() {
+            let value = self.variable(variable, &env).map_err(|e| format!("env[{index}]{e}"))?;
+            if let Some(value) = value {
+                set(&mut env, &variable.name, value);
+            }
+        }
+        Ok(env)
+    }
+
+    fn env_from(&self, from: &EnvFrom, env: &mut Vec<(String, String)>) -> Result<(), String> {
+        let sources = [(&from.config_map_ref, false), (&from.secret_ref, true)];
+        for (reference, secret) in sources {
+            let Some(reference) = reference else { continue };
+            for (key, value) in self.data(&reference.name, secret, reference.optional)? {
+                let text = String::from_utf8(value).map_err(|_| format!(": key {key:?} is not text"))?;
+                set(env, &format!("{}{key}", from.prefix), text);
+            }
+        }
+        Ok(())
+    }
+
+    fn variable(&self, variable: &Env, env: &[(String, String)]) -> Result<Option<String>, String> {
+        match &variable.value_from {
+            None => Ok(Some(expand(variable.value.as_deref().unwrap_or(""), env))),
+            Some(ValueFrom { field_ref: Some(field), .. }) => {
+                let value = self.field(&field.field_path);
+                value.map(Some).ok_or_else(|| {
+                    format!(".valueFrom.fieldRef.fieldPath: {:?} is not known here", field.field_path)
+                })
+            }
+            Some(ValueFrom { config_map_key_ref: Some(key), .. }) => self.key(key, false),
+            Some(ValueFrom { secret_key_ref: Some(key), .. }) => self.key(key, true),
+            Some(_) => Err(".valueFrom: only fieldRef, configMapKeyRef and secretKeyRef are known here".into()),
+        }
+    }
+
+    fn key(&self, key: &crate::up::manifest::KeyRef, secret: bool) -> Result<Option<String>, String> {
+        let value = self.data(&key.name, secret, key.optional)?.remove(&key.key);
+        match value {
+            Some(bytes) => String::from_utf8(bytes).map(Some).map_err(|_| format!(": key {:?} is not text", key.key)),
+            None if key.optional => Ok(None),
+            None => Err(format!(": {:?} has no key {:?}", key.name, key.key)),
+        }
+    }
+
+    fn field(&self, path: &str) -> Option<String> {
+        let (id, meta) = (self.identity, &self.template.metadata);
+        let keyed = |prefix: &str, map: &Map| {
+            let key = path.strip_prefix(prefix)?.strip_suffix("']")?;
+            Some(map.get(key).cloned().unwrap_or_default())
+        };
+        let addresses = || id.address.all().iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        match path {
+            "metadata.name" => Some(id.name.clone()),
+            "metadata.namespace" => Some(id.namespace.clone()),
+            "metadata.uid" => Some(id.uid.clone()),
+            "spec.serviceAccountName" => Some(service_account(&self.template.spec).to_owned()),
+            "spec.nodeName" => Some("local".into()),
+            "status.podIP" => Some(id.address.v4.to_string()),
+            "status.podIPs" => Some(addresses()),
+            "status.hostIP" => Some(crate::up::net::GATEWAY.to_string()),
+            _ => keyed("metadata.labels['", &meta.labels).or_else(|| keyed("metadata.annotations['", &meta.annotations)),
+        }
+    }
+
+    fn volume(&self, volume: &Volume) -> Result<VolumePlan, String> {
+        let files = |reference: &ObjectRef, secret| {
+            let data = self.data(&reference.name, secret, reference.optional);
+            data.and_then(|data| picked(data, &reference.items)).map(Content::Files)
+        };
+        let content = match volume {
+            Volume { config_map: Some(reference), .. } => files(reference, false),
+            Volume { secret: Some(reference), .. } => files(reference, true),
+            Volume { host_path: Some(host), .. } => Ok(Content::Host(host.path.clone())),
+            _ => Ok(Content::Empty),
+        };
+        let content = content.map_err(|e| format!("spec.volumes[{}]{e}", volume.name))?;
+        Ok(VolumePlan { name: volume.name.clone(), content })
+    }
+
+    fn data(&self, name: &str, secret: bool, optional: bool) -> Result<BTreeMap<String, Vec<u8>>, String> {
+        let (all, kind) = if secret { (self.refs.secrets, "Secret") } else { (self.refs.config_maps, "ConfigMap") };
+        let key = format!("{}/{name}", self.identity.namespace);
+        match all.get(&key) {
+            Some(data) => decode(data, secret),
+            None if optional => Ok(BTreeMap::new()),
+            None => Err(format!(": there is no {kind} {key}")),
+        }
+    }
+
+    fn probe(&self, probe: &Probe) -> Result<ProbePlan, String> {
+        let port = |port: &PortRef, at: &str| {
+            named_port(&self.template.spec, port).ok_or_else(|| format!(".{at}.port: no container port is called {port:?}"))
+        };
+        let action = match probe {
+            Probe { exec: Some(exec), .. } => Action::Exec(exec.command.clone()),
+            Probe { tcp_socket: Some(tcp), .. } => Action::Tcp(port(&tcp.port, "tcpSocket")?),
+            Probe { http_get: Some(http), .. } => {
+                if http.scheme.as_deref().is_some_and(|s| s != "HTTP") {
+                    return Err(".httpGet.scheme: only HTTP is known here".into());
+                }
+                let headers = http.http_headers.iter().map(|h| (h.name.clone(), h.value.clone())).collect();
+                Action::Http(port(&http.port, "httpGet")?, http.path.clone().unwrap_or_else(|| "/".into()), headers)
+            }
+            _ => return Err(": one of exec, httpGet and tcpSocket is required here".into()),
+        };
+        Ok(ProbePlan {
+            action,
+            delay: probe.initial_delay_seconds.unwrap_or(0),
+            period: probe.period_seconds.unwrap_or(10).max(1),
+            timeout: probe.timeout_seconds.unwrap_or(1).max(1),
+            failures: probe.failure_threshold.unwrap_or(3).max(1),
+            successes: probe.success_threshold.unwrap_or(1).max(1),
+        })
+    }
+}
+
+fn restart(spec: &PodSpec) -> Result<Restart, String> {
+    match spec.restart_policy.as_deref() {
+        None | Some("Always") => Ok(Restart::Always),
+        Some("OnFailure") => Ok(Restart::OnFailure),
+        Some("Never") => Ok(Restart::Never),
+        Some(other) => Err(format!("spec.restartPolicy: {other:?} is none of Always, OnFailure, Never")),
+    }
+}
+
+fn set(env: &mut Vec<(String, String)>, name: &str, value: String) {
+    env.retain(|(n, _)| n != name);
+    env.push((name.to_owned(), value));
+}
+
+fn decode(data: &Data, secret: bool) -> Result<BTreeMap<String, Vec<u8>>, String> {
+    let decoded = |(key, value): (&String, &String)| {
+        let bytes = base64::engine::general_purpose::STANDARD.decode(value.trim());
+        bytes.map(|b| (key.clone(), b)).map_err(|e| format!(": key {key:?} is not base64: {e}"))
+    };
+    let plain = |(key, value): (&String, &String)| (key.clone(), value.clone().into_bytes());
+    let mut all = BTreeMap::new();
+    if secret {
+        all.extend(data.data.iter().map(decoded).collect::<Result<Vec<_>, _>>()?);
+        all.extend(data.string_data.iter().map(plain));
+    } else {
+        all.extend(data.data.iter().map(plain));
+        all.extend(data.binary_data.iter().map(decoded).collect::<Result<Vec<_>, _>>()?);
+    }
+    Ok(all)
+}
+
+fn picked(mut data: BTreeMap<String, Vec<u8>>, items: &[Item]) -> Result<BTreeMap<String, Vec<u8>>, String> {
+    if items.is_empty() {
+        return Ok(data);
+    }
+    let each = items.iter().map(|item| {
+        let value = data.remove(&item.key).ok_or_else(|| format!(".items: no key {:?}", item.key))?;
+        Ok((item.path.clone(), value))
+    });
+    each.collect()
+}
+
+/// Replaces `$(NAME)` by the variable's value; `$$(NAME)` stands for `$(NAME)`, unknown names stay as they are.
+fn expand(text: &str, env: &[(String, String)]) -> String {
+    let (mut out, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some(at) = rest.find('$') {
+        out.push_str(&rest[..at]);
+        rest = &rest[at + 1..];
+        if let Some(after) = rest.strip_prefix('$') {
+            out.push('$');
+            rest = after;
+            continue;
+        }
+        let name = rest.strip_prefix('(').and_then(|r| r.split_once(')'));
+        let found = name.and_then(|(name, after)| env.iter().find(|(n, _)| n == name).map(|(_, v)| (v, after)));
+        match found {
+            Some((value, after)) => {
+                out.push_str(value);
+                rest = after;
+            }
+            None => out.push('$'),
+        }
+    }
+    out + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn template(yaml: &str) -> Template {
+        serde_saphyr::from_str(yaml).unwrap()
+    }
+
+    fn planned(yaml: &str) -> Result<PodPlan, String> {
+        let maps = BTreeMap::from([(
+            "default/settings".to_owned(),
+            serde_saphyr::from_str::<Data>("{metadata: {name: settings}, data: {LEVEL: high, file.conf: a=1}}").unwrap(),
+        )]);
+        let refs = References { config_maps: &maps, secrets: &BTreeMap::new() };
+        let (namespace, name) = ("default".to_owned(), "web-0".to_owned());
+        let identity = Identity { uid: "u".into(), namespace, name, address: PodAddress::nth(0, false) };
+        plan(&identity, &template(yaml), refs)
+    }
+
+    #[test]
+    fn variables_are_expanded_as_kubernetes_does() {
+        let env = [("A".to_owned(), "1".to_owned())];
+        assert_eq!(expand("$(A) $$(A) $(B) $A $", &env), "1 $(A) $(B) $A $");
+    }
+
+    #[test]
+    fn environment_comes_from_fields_and_config_maps() {
+        let plan = planned(
+            "{spec: {containers: [{name: c, command: [run, '$(IP):80'], envFrom: [{configMapRef: {name: settings}}],
+              env: [{name: IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}, {name: L2, value: 'very $(LEVEL)'}]}]}}",
+        )
+        .unwrap();
+        let c = &plan.containers[0];
+        assert_eq!(c.argv, ["run", "10.244.0.2:80"]);
+        assert!(c.env.contains(&("L2".into(), "very high".into())), "{:?}", c.env);
+    }
+
+    #[test]
+    fn a_container_without_a_command_is_an_error_that_names_it() {
+        let error = planned("{spec: {containers: [{name: web, image: nginx}]}}").unwrap_err();
+        assert!(error.starts_with("spec.containers[0].command: container \"web\" has none"), "{error}");
+        let echo = planned("{spec: {containers: [{name: web, image: 'weft/echo:1', args: [--port=1]}]}}").unwrap();
+        assert_eq!(echo.containers[0].argv, ["weft/echo", "--port=1"]);
+    }
+
+    #[test]
+    fn missing_references_name_their_field() {
+        let error = planned("{spec: {containers: [{name: a, command: [b], envFrom: [{configMapRef: {name: no}}]}]}}");
+        assert_eq!(error.unwrap_err(), "spec.containers[0].envFrom[0]: there is no ConfigMap default/no");
+        let error = planned("{spec: {containers: [{name: a, command: [b], volumeMounts: [{name: v, mountPath: /x}]}]}}");
+        assert_eq!(error.unwrap_err(), "spec.containers[0].volumeMounts[0].name: no volume is called \"v\"");
+    }
+
+    #[test]
+    fn the_pod_decides_on_injection_before_its_namespace() {
+        let on = Map::from([("istio-injection".to_owned(), "enabled".to_owned())]);
+        let pod = |inject: &str| template(&format!("{{metadata: {{annotations: {{sidecar.istio.io/inject: '{inject}'}}}}}}")).metadata;
+        assert!(injected(&on, &Meta::default()) && !injected(&on, &pod("false")));
+        assert!(injected(&Map::new(), &pod("true")) && !injected(&Map::new(), &Meta::default()));
+    }
+}
