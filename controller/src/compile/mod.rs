@@ -1,21 +1,21 @@
 //! `(world, client, name) -> resource`: pure and deterministic. Defaults and precedence live here and nowhere else.
 
+/// Who a pod is to metrics; where it runs.
+pub mod metadata;
+/// Which namespaces' objects count for whom.
+pub mod scope;
+/// Which mTLS mode holds on a port of a pod.
+pub mod mtls;
+/// Endpoints from pods and slices.
+pub mod endpoint;
 /// What an address means.
 pub mod address;
 /// Clusters from DestinationRules.
 pub mod cluster;
-/// Endpoints from pods and slices.
-pub mod endpoint;
-/// Who a pod is to metrics; where it runs.
-pub mod metadata;
-/// Which mTLS mode holds on a port of a pod.
-pub mod mtls;
 /// The policies that apply to a pod.
 pub mod policy;
 /// Route rules from VirtualServices.
 pub mod route;
-/// Which namespaces' objects count for whom.
-pub mod scope;
 /// Services.
 pub mod service;
 /// A pod's own workload.

@@ -3,20 +3,20 @@
 //! A fragment is the model of `weft-core` with its references still names, and with the conditions on the client
 //! that only the compiler can decide.
 
-/// DestinationRules.
-pub mod destination_rule;
-/// Kubernetes' own kinds: namespaces, services, pods, endpoint slices.
-pub mod kubernetes;
-/// Names, ages and origins of objects; selectors; visibility.
-pub mod meta;
 /// Mesh-wide settings.
 pub mod mesh;
+/// Names, ages and origins of objects; selectors; visibility.
+pub mod meta;
+/// Kubernetes' own kinds: namespaces, services, pods, endpoint slices.
+pub mod kubernetes;
+/// VirtualServices.
+pub mod virtual_service;
+/// DestinationRules.
+pub mod destination_rule;
 /// AuthorizationPolicies and PeerAuthentications.
 pub mod security;
 /// Sidecars.
 pub mod sidecar;
-/// VirtualServices.
-pub mod virtual_service;
 
 use std::sync::Arc;
 

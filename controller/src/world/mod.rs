@@ -6,10 +6,10 @@
 
 /// Which resources a change may have changed.
 pub mod dirty;
-/// From hosts and addresses to objects.
-pub mod index;
 /// Objects of one kind in both groups, where ours win.
 pub mod table;
+/// From hosts and addresses to objects.
+pub mod index;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
