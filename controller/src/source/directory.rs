@@ -21,7 +21,8 @@ pub struct Directory {
 }
 
 struct File {
-    text: Arc<str>,
+    /// What was read; `None` where nothing could be, so that whatever comes next is read anew.
+    text: Option<Arc<str>>,
     objects: Vec<Object>,
     problem: Option<Problem>,
 }
@@ -31,6 +32,8 @@ struct File {
 pub struct Changes {
     /// In the order of names; never a `Reset` unless it is the first.
     pub events: Vec<Event>,
+    /// Objects that are as they were, at another place of their file or in another file.
+    pub moved: Vec<Object>,
     /// All that is wrong now, old and new.
     pub problems: Vec<Problem>,
 }
@@ -44,9 +47,14 @@ impl Directory {
         }
         let mut problems: Vec<_> = self.files.values().filter_map(|file| file.problem.clone()).collect();
         let wanted = self.merge(&mut problems);
-        let events = differences(&self.current, &wanted);
+        let (events, moved) = (differences(&self.current, &wanted), moved(&self.current, &wanted));
         self.current = wanted;
-        Changes { events, problems }
+        Changes { events, moved, problems }
+    }
+
+    /// The object of a name.
+    pub fn object(&self, id: &ObjectId) -> Option<&Object> {
+        self.current.get(id)
     }
 
     /// Every object there is.
@@ -57,13 +65,16 @@ impl Directory {
     fn read(&mut self, path: Arc<Path>, text: Result<Arc<str>, String>) {
         let old = self.files.remove(&path);
         let file = match (text, old) {
-            (Ok(text), Some(old)) if text == old.text => old,
+            (Ok(text), Some(old)) if old.text.as_ref() == Some(&text) => old,
             (Ok(text), old) => File::read(&path, text, old),
             (Err(reason), old) => {
                 let problem =
                     Problem { path: path.clone(), line: 0, reason: format!("{reason}; {}", kept(&old)) };
-                let (text, objects) = old.map_or_else(Default::default, |old| (old.text, old.objects));
-                File { text, objects, problem: Some(problem) }
+                File {
+                    text: None,
+                    objects: old.map(|old| old.objects).unwrap_or_default(),
+                    problem: Some(problem),
+                }
             }
         };
         self.files.insert(path, file);
@@ -93,10 +104,11 @@ impl File {
                 Ok(objects.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
             });
         match parsed {
-            Ok(objects) => Self { text, objects, problem: None },
+            Ok(objects) => Self { text: Some(text), objects, problem: None },
             Err(mut problem) => {
                 problem.reason = format!("{}; {}", problem.reason, kept(&old));
-                Self { text, objects: old.map(|old| old.objects).unwrap_or_default(), problem: Some(problem) }
+                let objects = old.map(|old| old.objects).unwrap_or_default();
+                Self { text: Some(text), objects, problem: Some(problem) }
             }
         }
     }
@@ -120,6 +132,14 @@ fn differences(old: &BTreeMap<ObjectId, Object>, new: &BTreeMap<ObjectId, Object
     let gone = old.keys().filter(|id| !new.contains_key(*id)).map(|id| Event::Delete(id.clone()));
     let changed = new.iter().filter(|(id, object)| old.get(*id).is_none_or(|o| o.value != object.value));
     gone.chain(changed.map(|(_, object)| Event::Apply(object.clone()))).collect()
+}
+
+fn moved(old: &BTreeMap<ObjectId, Object>, new: &BTreeMap<ObjectId, Object>) -> Vec<Object> {
+    let stayed = |object: &&Object| {
+        let before = old.get(&object.id).filter(|o| o.value == object.value);
+        before.is_none_or(|o| o.place.same_lines(&object.place))
+    };
+    new.values().filter(|object| !stayed(object)).cloned().collect()
 }
 
 #[cfg(test)]
@@ -170,6 +190,27 @@ mod tests {
         assert!(changes.problems[0].reason.contains("stays in force"), "{}", changes.problems[0]);
         let changes = directory.update(files(&[("x.yaml", &service("a", 2))]));
         assert_eq!((changes.events.len(), changes.problems.len()), (1, 0));
+    }
+
+    #[test]
+    fn a_file_that_can_be_read_again_is_no_problem_any_more() {
+        let mut directory = Directory::default();
+        let text = service("a", 1);
+        directory.update(files(&[("x.yaml", &text)]));
+        let closed: Files = [(Path::new("x.yaml").into(), Err("no rights".to_owned()))].into();
+        let changes = directory.update(closed);
+        assert_eq!((changes.events.len(), changes.problems.len()), (0, 1));
+        let changes = directory.update(files(&[("x.yaml", &text)]));
+        assert_eq!((changes.events.len(), changes.problems.len()), (0, 0));
+    }
+
+    #[test]
+    fn an_object_that_moves_is_no_event() {
+        let mut directory = Directory::default();
+        directory.update(files(&[("x.yaml", &service("a", 1))]));
+        let changes = directory.update(files(&[("x.yaml", &format!("# a word\n{}", service("a", 1)))]));
+        assert!(changes.events.is_empty());
+        assert_eq!(changes.moved[0].place.locate("metadata.name").unwrap().1, 5);
     }
 
     #[test]

@@ -6,5 +6,7 @@ pub mod yaml;
 pub mod object;
 /// A directory of manifests as a set of objects.
 pub mod directory;
+/// The manifest files below a directory, as they are.
+pub mod files;
 /// Watches directories and sends what changes.
 pub mod watch;

@@ -135,6 +135,18 @@ impl Place {
             Self::Cluster => None,
         }
     }
+
+    /// Whether every field is on the same line of the same file as in `other`.
+    pub fn same_lines(&self, other: &Self) -> bool {
+        match (self, other) {
+            (
+                Self::File { path: a, document: da, inside: ia },
+                Self::File { path: b, document: db, inside: ib },
+            ) => (a, ia) == (b, ib) && (Arc::ptr_eq(da, db) || da.same_lines(db)),
+            (Self::Cluster, Self::Cluster) => true,
+            _ => false,
+        }
+    }
 }
 
 /// `VirtualService default/reviews`.

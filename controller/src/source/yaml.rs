@@ -58,6 +58,11 @@ impl Document {
         self.lines.get("").copied().unwrap_or(0)
     }
 
+    /// Whether the same fields stand on the same lines.
+    pub fn same_lines(&self, other: &Self) -> bool {
+        self.lines == other.lines
+    }
+
     fn of(node: Node) -> Self {
         let mut document = Self::default();
         let mut path = String::new();
