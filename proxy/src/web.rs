@@ -40,6 +40,8 @@ pub struct Question {
     pub query: String,
     /// Who asks.
     pub from: SocketAddr,
+    /// Where it arrived.
+    pub to: SocketAddr,
 }
 
 /// Who answers.
@@ -99,9 +101,10 @@ pub async fn serve<A: Answers>(listener: TcpListener, answers: Arc<A>) {
 }
 
 async fn serve_connection<A: Answers>(stream: TcpStream, from: SocketAddr, answers: Arc<A>) {
+    let Ok(to) = stream.local_addr() else { return };
     let service = service_fn(move |request: Request<Incoming>| {
         let answers = answers.clone();
-        async move { Ok::<_, Infallible>(answers.answer(Question::of(&request, from)).await) }
+        async move { Ok::<_, Infallible>(answers.answer(Question::of(&request, from, to)).await) }
     });
     let mut server = http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(IDLE).max_buf_size(16 * 1024);
@@ -110,12 +113,13 @@ async fn serve_connection<A: Answers>(stream: TcpStream, from: SocketAddr, answe
 }
 
 impl Question {
-    fn of(request: &Request<Incoming>, from: SocketAddr) -> Self {
+    fn of(request: &Request<Incoming>, from: SocketAddr, to: SocketAddr) -> Self {
         Self {
             method: request.method().clone(),
             path: request.uri().path().to_owned(),
             query: request.uri().query().unwrap_or_default().to_owned(),
             from,
+            to,
         }
     }
 
@@ -159,7 +163,7 @@ mod tests {
     fn parameters_are_found() {
         let query = "level=debug&x=1".to_owned();
         let from = SocketAddr::from(([127, 0, 0, 1], 1));
-        let question = Question { method: Method::GET, path: "/".to_owned(), query, from };
+        let question = Question { method: Method::GET, path: "/".to_owned(), query, from, to: from };
         assert_eq!(question.parameter("level"), Some("debug"));
         assert_eq!(question.parameter("y"), None);
     }

@@ -1,7 +1,9 @@
 //! The administration interface, on a loopback address only: what the sidecar holds, and a few levers.
 //!
-//! Levers are pulled by POST, so that no link or image of a page pulls one.
+//! Levers are pulled by POST, so that no link or image of a page pulls one, and only by root or the sidecar's own user.
 
+/// Which user asks.
+mod caller;
 /// The configuration as JSON.
 mod views;
 
@@ -47,6 +49,9 @@ POST /quit             ends at once
 
 impl Answers for Admin {
     async fn answer(&self, question: Question) -> Answer {
+        if is_guarded(&question) && !caller::is_trusted(question.from, question.to) {
+            return web::text(StatusCode::FORBIDDEN, "only root and the sidecar's own user may ask this\n");
+        }
         match (&question.method, question.path.as_str()) {
             (&Method::GET, "/" | "/help") => web::text(StatusCode::OK, HELP),
             (&Method::GET, "/config") => web::json(&views::config(&self.mesh.snapshot())),
@@ -63,6 +68,11 @@ impl Answers for Admin {
             _ => web::text(StatusCode::NOT_FOUND, HELP),
         }
     }
+}
+
+/// What the application, which shares the loopback, is not to see or move.
+fn is_guarded(question: &Question) -> bool {
+    question.method != Method::GET || question.path == "/config"
 }
 
 impl Admin {

@@ -127,9 +127,9 @@ impl Holdings {
     /// Ends an epoch: names beyond the limit that were used neither in it nor in the one before are given back;
     /// whether another snapshot is to be built.
     pub(super) fn sweep(&mut self) -> bool {
-        self.epoch += 1;
         let before = self.roots.len();
         self.give_back(self.epoch.saturating_sub(1));
+        self.epoch += 1;
         let changed = self.roots.len() != before;
         if changed {
             self.reconcile();
@@ -304,5 +304,45 @@ fn client_info() -> ClientInfo {
     ClientInfo {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         features: weft_api::feature::KNOWN.iter().map(ToString::to_string).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(n: usize) -> ResourceName {
+        ResourceName::Service(ServiceName::new("default", &format!("s{n}")))
+    }
+
+    fn is_wanted(held: &Holdings, n: usize) -> bool {
+        held.session.wanted().any(|(wanted, _)| *wanted == name(n))
+    }
+
+    #[test]
+    fn names_in_use_are_kept_and_the_longest_unused_go_first() {
+        let mut held = Holdings::new(2);
+        (0..4).for_each(|n| held.want(name(n)));
+        assert!(!held.sweep() && !held.sweep(), "used in this epoch or the one before");
+        held.want(name(0));
+        held.sweep();
+        assert!(is_wanted(&held, 0) && !is_wanted(&held, 1));
+        assert_eq!(held.roots.len(), 2);
+        assert!(held.session.wanted().any(|(name, _)| *name == ResourceName::Workload));
+    }
+
+    #[test]
+    fn f9_who_asks_for_everything_gets_no_more_than_fits() {
+        let mut held = Holdings::new(10);
+        (0..10_000).for_each(|n| held.want(name(n)));
+        assert!(held.roots.len() <= 10 * BURST, "{}", held.roots.len());
+        assert!(is_wanted(&held, 9_999), "the newest is there");
+    }
+
+    #[test]
+    fn only_what_traffic_names_is_a_root() {
+        let mut held = Holdings::new(10);
+        held.want(ResourceName::Workload);
+        assert!(held.roots.is_empty());
     }
 }

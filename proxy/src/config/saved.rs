@@ -67,11 +67,11 @@ impl Saved {
 }
 
 fn wire(name: &ResourceName, kept: &Kept) -> WireResource {
-    WireResource { name: name.to_string(), version: kept.version.to_string(), body: kept.body.clone().into() }
+    WireResource { name: name.to_string(), version: kept.version.to_string(), body: kept.body.clone() }
 }
 
 fn checked(resource: WireResource) -> Result<Kept, Damaged> {
-    let body = Bytes::from(resource.body);
+    let body = resource.body;
     match version_of(&body) == resource.version {
         true => Ok(Kept { version: resource.version.into(), body }),
         false => Err(Damaged(format!("{} is not what it was", resource.name))),

@@ -19,6 +19,9 @@ const MAX_SCOPES: usize = 4096;
 /// The most outcomes that a scope remembers.
 const MAX_OUTCOMES: usize = 64;
 
+/// Shards by what tells them apart: few, so that looking through them beats hashing.
+type Known<K, S, const N: usize> = SmallVec<[(K, Arc<S>); N]>;
+
 /// One worker's way to count; stays on its thread.
 #[derive(Debug)]
 pub struct WorkerTelemetry {
@@ -41,8 +44,8 @@ pub struct Scope {
     labels: Arc<ScopeLabels>,
     worker: usize,
     series: Arc<Store>,
-    requests: RefCell<SmallVec<[(Outcome, Arc<RequestShard>); 2]>>,
-    tcp: RefCell<SmallVec<[(Option<Reason>, Arc<TcpShard>); 1]>>,
+    requests: RefCell<Known<Outcome, RequestShard, 2>>,
+    tcp: RefCell<Known<Option<Reason>, TcpShard, 1>>,
 }
 
 impl Telemetry {
@@ -142,7 +145,7 @@ impl Scope {
 
 /// The shard of `key`, asked for when it is not known or has ended.
 fn find_or_resolve<K: PartialEq, S, const N: usize>(
-    known: &mut SmallVec<[(K, Arc<S>); N]>,
+    known: &mut Known<K, S, N>,
     key: K,
     has_ended: impl Fn(&S) -> bool,
     resolve: impl Fn() -> Arc<S>,

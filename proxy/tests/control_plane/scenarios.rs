@@ -1,268 +1,24 @@
-//! The control plane of a sidecar against a controller that speaks the real protocol over TLS.
+//! What happens.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::task::JoinHandle;
-use weft_api::encoded::Encoded;
 use weft_api::pb::config::DeltaResponse;
-use weft_api::{encode, pb};
-use weft_core::identity::{SpiffeId, TrustDomain};
-use weft_core::model::address::{Address, Meaning, ServicePortRef};
-use weft_core::model::cluster::Cluster;
-use weft_core::model::endpoint::{Endpoint, EndpointSlice};
-use weft_core::model::metadata::{Locality, WorkloadMetadata};
-use weft_core::model::name::{AddressKey, ClusterName, ResourceName, ServiceName, SliceName};
+use weft_core::model::address::Meaning;
+use weft_core::model::name::{AddressKey, ResourceName};
 use weft_core::model::policy::Action;
-use weft_core::model::protocol::Protocol;
-use weft_core::model::route::{Forward, HeaderOps, HttpAction, HttpRoutes, HttpRule, RuleSource};
-use weft_core::model::service::{Location, Service, ServicePort};
-use weft_core::model::workload::{
-    Inbound, MtlsMode, Outbound, OutboundMode, PathNormalization, TrustBundle, Workload,
-};
-use weft_core::snapshot::Resource;
+use weft_core::snapshot::{Resource, Snapshot};
 use weft_proxy::clock::Clock;
-use weft_proxy::config::{ConfigUnavailable, Link};
+use weft_proxy::config::ConfigUnavailable;
 use weft_proxy::control::Control;
-use weft_proxy::settings::Settings;
 use weft_proxy::telemetry::log::LogLevel;
-use weft_testkit::controller::FakeController;
 
-/// Nothing here takes this long: a test that waits for it has failed.
-const LONG: Duration = Duration::from_secs(20);
-
-/// A controller, and the files that a sidecar needs to reach it.
-struct Scene {
-    controller: FakeController,
-    folder: PathBuf,
-}
-
-/// A sidecar's control plane that runs.
-struct Sidecar {
-    control: Control,
-    ports: Ports,
-    task: JoinHandle<()>,
-}
-
-struct Ports {
-    admin: u16,
-    health: u16,
-    metrics: u16,
-}
-
-impl Scene {
-    async fn new(name: &str) -> Self {
-        let folder = std::env::temp_dir().join(format!("weft-control-{}-{name}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&folder);
-        std::fs::create_dir_all(&folder).unwrap();
-        let controller = FakeController::start().await.unwrap();
-        std::fs::write(folder.join("root.pem"), controller.ca().root_pem()).unwrap();
-        std::fs::write(folder.join("token"), "a-token\n").unwrap();
-        Self { controller, folder }
-    }
-
-    fn settings(&self, more: &[&str]) -> (Settings, Ports) {
-        let [admin, health, metrics, outbound, inbound] = free_ports();
-        let file = |name: &str| self.folder.join(name).display().to_string();
-        let mut args = vec![
-            "--pod-name=a".to_owned(),
-            "--pod-namespace=default".to_owned(),
-            "--pod-ips=10.0.0.1".to_owned(),
-            "--service-account=api".to_owned(),
-            format!("--controller=https://{}", self.controller.address()),
-            format!("--token-file={}", file("token")),
-            format!("--root-file={}", file("root.pem")),
-            format!("--state-dir={}", file("state")),
-            format!("--admin=127.0.0.1:{admin}"),
-            format!("--health-port={health}"),
-            format!("--metrics-port={metrics}"),
-            format!("--outbound-port={outbound}"),
-            format!("--inbound-port={inbound}"),
-        ];
-        args.extend(more.iter().map(ToString::to_string));
-        (Settings::from_args(args).unwrap(), Ports { admin, health, metrics })
-    }
-
-    fn sidecar(&self, more: &[&str]) -> Sidecar {
-        let (settings, ports) = self.settings(more);
-        let (control, tasks) = Control::start(&settings, Clock::system(), LogLevel::fixed()).unwrap();
-        let task = tokio::spawn(tasks.run());
-        control.listening.send_replace(true);
-        Sidecar { control, ports, task }
-    }
-}
-
-impl Drop for Scene {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.folder);
-    }
-}
-
-impl Sidecar {
-    async fn ready(&self) {
-        let ready = async {
-            self.control.mesh.ready().await;
-            self.control.credentials.ready().await;
-        };
-        tokio::time::timeout(LONG, ready).await.expect("ready");
-    }
-
-    /// Waits until a snapshot satisfies `holds`.
-    async fn until(&self, what: &str, holds: impl Fn(&weft_core::snapshot::Snapshot) -> bool) {
-        let mut changes = self.control.mesh.changes();
-        let met = async {
-            while !holds(&self.control.mesh.snapshot()) {
-                changes.changed().await.unwrap();
-            }
-        };
-        tokio::time::timeout(LONG, met).await.unwrap_or_else(|_| panic!("{what} did not come"));
-    }
-
-    async fn until_connected(&self, connected: bool) {
-        let mut state = self.control.mesh.link();
-        let met = state.wait_for(|now| (*now == Link::Up) == connected);
-        tokio::time::timeout(LONG, met).await.expect("connection").unwrap();
-    }
-}
-
-/// Ports that nobody has at the moment.
-fn free_ports<const N: usize>() -> [u16; N] {
-    let listeners = [(); N].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
-    listeners.map(|listener| listener.local_addr().unwrap().port())
-}
-
-async fn ask(port: u16, line: &str) -> (u16, String) {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-    let request = format!("{line} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    tokio::time::timeout(LONG, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
-}
-
-// === what the controller says ===
-
-fn workload(controller: &FakeController) -> Workload {
-    let identity = SpiffeId::parse("spiffe://cluster.local/ns/default/sa/api").unwrap();
-    let roots = vec![controller.ca().root_der().to_vec().into()];
-    Workload {
-        identity,
-        metadata: Arc::new(WorkloadMetadata {
-            namespace: "default".into(),
-            pod: "a".into(),
-            ..Default::default()
-        }),
-        addresses: vec!["10.0.0.1".parse().unwrap()],
-        labels: Arc::new([]),
-        locality: Locality::default(),
-        trust: vec![TrustBundle { domain: TrustDomain::new("cluster.local").unwrap(), roots }],
-        inbound: Inbound {
-            default_mtls: MtlsMode::Strict,
-            ports: Vec::new(),
-            policies: Vec::new(),
-            path_normalization: PathNormalization::Base,
-        },
-        outbound: Outbound {
-            mode: OutboundMode::AllowAny,
-            mesh_ranges: vec!["10.0.0.0/8".parse().unwrap()],
-            listeners: Vec::new(),
-        },
-    }
-}
-
-fn service_name(name: &str) -> ServiceName {
-    ServiceName::new("default", &format!("{name}.default.svc.cluster.local"))
-}
-
-fn cluster_name(name: &str) -> ClusterName {
-    ClusterName { service: service_name(name), port: 80, subset: None }
-}
-
-/// A service whose requests go to the clusters of `to`.
-fn service(name: &str, to: &[&str]) -> Service {
-    let rule = |to: &&str| {
-        Arc::new(HttpRule {
-            source: RuleSource { object: None, path: "http[0]".into(), name: "".into() },
-            matches: Vec::new(),
-            action: HttpAction::Forward(Box::new(Forward::to(cluster_name(to)))),
-            request_headers: HeaderOps::default(),
-            response_headers: HeaderOps::default(),
-        })
-    };
-    let port = ServicePort {
-        number: 80,
-        name: "http".into(),
-        protocol: Protocol::Http,
-        http: HttpRoutes { rules: to.iter().map(rule).collect() },
-        tcp: Vec::new(),
-    };
-    Service {
-        name: service_name(name),
-        short_name: name.into(),
-        addresses: vec!["10.96.0.1".parse().unwrap()],
-        location: Location::Internal,
-        ports: vec![port],
-        slices: 1,
-        clusters: vec![Arc::new(Cluster::plain(cluster_name(name)))],
-    }
-}
-
-fn slice(name: &str, ips: &[[u8; 4]]) -> EndpointSlice {
-    let endpoint = |ip: &[u8; 4]| {
-        Arc::new(Endpoint {
-            ip: (*ip).into(),
-            ports: vec![(80, 8080)],
-            weight: 1,
-            identity: None,
-            meshed: false,
-            plaintext_ports: Vec::new(),
-            labels: Arc::new([]),
-            metadata: Arc::default(),
-            locality: Locality::default(),
-        })
-    };
-    EndpointSlice {
-        name: SliceName { service: service_name(name), slice: 0 },
-        endpoints: ips.iter().map(endpoint).collect(),
-    }
-}
-
-fn vip() -> AddressKey {
-    AddressKey::new([10, 96, 0, 1].into(), 80)
-}
-
-fn say_service(controller: &FakeController, name: &str, to: &[&str]) {
-    controller.set(Resource::Service(Arc::new(service(name, to))));
-    controller.set(Resource::Endpoints(Arc::new(slice(name, &[[10, 0, 0, 9]]))));
-}
-
-fn say_workload(controller: &FakeController) {
-    controller.set(Resource::Workload(Arc::new(workload(controller))));
-}
-
-fn say_all(controller: &FakeController) {
-    say_workload(controller);
-    let target = ServicePortRef { service: service_name("web"), port: 80 };
-    controller.set(Resource::Address(Arc::new(Address { key: vip(), meaning: Meaning::Service(target) })));
-    say_service(controller, "web", &["web"]);
-}
-
-/// A workload that requires a feature which no version knows.
-fn from_the_future(controller: &FakeController) -> Encoded {
-    use prost::Message;
-    let known = encode::workload(&workload(controller));
-    let mut message = pb::config::Workload::decode(known.body().clone()).unwrap();
-    message.requires.push("a-condition-of-tomorrow".to_owned());
-    Encoded::of(&message)
-}
-
-// === tests ===
+use super::said::{
+    cluster_name, from_the_future, say_all, say_service, say_workload, service, service_name, slice, vip,
+};
+use super::scene::{LONG, Scene, ask};
 
 #[tokio::test]
 async fn a_name_is_asked_for_when_it_is_needed_and_its_changes_follow() {
@@ -284,8 +40,7 @@ async fn a_name_is_asked_for_when_it_is_needed_and_its_changes_follow() {
     assert_eq!(state.ports[0].cluster.as_ref().unwrap().endpoints.len(), 1);
 
     scene.controller.set(Resource::Endpoints(Arc::new(slice("web", &[[10, 0, 0, 9], [10, 0, 0, 10]]))));
-    let endpoints =
-        |s: &weft_core::snapshot::Snapshot| s.cluster(&cluster_name("web")).unwrap().endpoints.len();
+    let endpoints = |s: &Snapshot| s.cluster(&cluster_name("web")).unwrap().endpoints.len();
     sidecar.until("the second endpoint", |snapshot| endpoints(snapshot) == 2).await;
     assert!(scene.controller.state(|state| state.tokens.iter().all(|token| token == "Bearer a-token")));
 }
@@ -339,7 +94,7 @@ async fn f5_policies_that_are_not_understood_deny_and_recover() {
     say_workload(&scene.controller);
     let sidecar = scene.sidecar(&[]);
     sidecar.ready().await;
-    let denies = |s: &weft_core::snapshot::Snapshot| {
+    let denies = |s: &Snapshot| {
         s.workload().unwrap().inbound.policies.iter().any(|policy| policy.action == Action::FailClosed)
     };
     scene.controller.set_encoded(ResourceName::Workload, from_the_future(&scene.controller));
@@ -395,8 +150,7 @@ async fn f8_the_controller_goes_and_comes_back() {
 
     scene.controller.resume().await.unwrap();
     scene.controller.set(Resource::Endpoints(Arc::new(slice("web", &[]))));
-    let empty =
-        |s: &weft_core::snapshot::Snapshot| s.cluster(&cluster_name("web")).unwrap().endpoints.is_empty();
+    let empty = |s: &Snapshot| s.cluster(&cluster_name("web")).unwrap().endpoints.is_empty();
     sidecar.until("what changed meanwhile", empty).await;
 }
 
@@ -419,8 +173,7 @@ async fn f9_a_controller_that_talks_nonsense_is_left_and_what_is_held_stays() {
         assert!(sidecar.control.mesh.snapshot().service(&service_name("web")).is_some());
     }
     scene.controller.set(Resource::Endpoints(Arc::new(slice("web", &[]))));
-    let empty =
-        |s: &weft_core::snapshot::Snapshot| s.cluster(&cluster_name("web")).unwrap().endpoints.is_empty();
+    let empty = |s: &Snapshot| s.cluster(&cluster_name("web")).unwrap().endpoints.is_empty();
     sidecar.until("what came afterwards", empty).await;
     let status = sidecar.control.mesh.status().await;
     assert!(status.refused.is_empty() && status.as_of < 1000, "{status:?}");
@@ -452,8 +205,7 @@ async fn f10_f11_a_controller_that_knows_less_is_not_believed() {
         state.resources = world;
     });
     scene.controller.set(Resource::Endpoints(Arc::new(slice("web", &[]))));
-    let empty =
-        |s: &weft_core::snapshot::Snapshot| s.cluster(&cluster_name("web")).unwrap().endpoints.is_empty();
+    let empty = |s: &Snapshot| s.cluster(&cluster_name("web")).unwrap().endpoints.is_empty();
     sidecar.until("what it knows once it has caught up", empty).await;
 }
 
