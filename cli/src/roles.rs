@@ -8,6 +8,7 @@ use clap::Parser;
 
 use crate::output;
 use crate::up::agent::sidecar;
+use crate::up::supervisor::controller;
 use crate::up::{agent, boot, container, supervisor};
 
 /// The sidecar's settings, from its environment.
@@ -26,6 +27,7 @@ pub fn run(args: &[String]) -> Option<ExitCode> {
         agent::BOOT_ROLE => agent::boot(rest),
         agent::ROLE => agent::run(rest),
         sidecar::ROLE => run_sidecar(rest),
+        controller::ROLE => run_controller(rest),
         container::ROLE => Err(container::run(rest)),
         _ => return None,
     };
@@ -39,6 +41,14 @@ pub fn run(args: &[String]) -> Option<ExitCode> {
 }
 
 fn run_sidecar(args: &[String]) -> anyhow::Result<()> {
-    let words = std::iter::once("weft").chain(args.iter().map(String::as_str));
-    weft_proxy::run(Sidecar::try_parse_from(words)?.settings)
+    weft_proxy::run(Sidecar::try_parse_from(words(args))?.settings)
+}
+
+fn run_controller(args: &[String]) -> anyhow::Result<()> {
+    weft_controller::app::run(weft_controller::settings::Settings::try_parse_from(words(args))?)
+}
+
+/// Arguments as parsers want them: behind the program's name.
+fn words(args: &[String]) -> impl Iterator<Item = &str> {
+    std::iter::once("weft").chain(args.iter().map(String::as_str))
 }

@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 use tokio::sync::oneshot;
 
 use crate::up::api::Start;
-use crate::up::logs;
+use crate::up::{logs, net};
 use crate::up::process::{Exit, Reaper};
 use crate::up::supervisor::{HOME, Input, Inputs};
 
@@ -60,11 +60,6 @@ impl Controller {
     pub(crate) fn pid(&self) -> Option<Pid> {
         self.wanted.pid.get()
     }
-
-    /// Ends it for good.
-    pub(crate) fn stop(&self) {
-        self.set(false);
-    }
 }
 
 /// The directory of its logs.
@@ -106,6 +101,7 @@ fn spawn(start: &Start, reaper: &Reaper) -> Result<(Pid, oneshot::Receiver<Exit>
     command.arg(ROLE).arg("--dir").arg(&start.dir).arg("--dir").arg(home.join("objects"));
     command.args(["--listen", "0.0.0.0:15012", "--ca-dir"]).arg(home.join("ca"));
     command.arg("--tokens-dir").arg(home.join("tokens")).args(["--admin", "127.0.0.1:15014"]);
+    command.arg("--address").arg(net::GATEWAY.to_string());
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let (mut child, pid, exited) = reaper.spawn(&mut command)?;
     fs::create_dir_all(dir().join("logs"))?;

@@ -46,6 +46,8 @@ mod control;
 pub const ROLE: &str = "mesh-supervisor";
 /// The mesh's directory, in memory.
 const HOME: &str = "/.weft";
+/// How long all pods together may take to end when the mesh does.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// What happens, one at a time.
 pub(crate) enum Input {
@@ -65,8 +67,10 @@ pub(crate) enum Input {
     Trouble(String),
     /// Look at everything again: a pause is over.
     Again,
-    /// The starter is gone, and did not detach.
-    Abandoned,
+    /// End everything in order.
+    End,
+    /// End at once: the starter is gone and did not detach, or ending in order takes too long.
+    Abandon,
 }
 
 pub(crate) type Inputs = mpsc::UnboundedSender<Input>;
@@ -95,6 +99,7 @@ struct Mesh {
     written: objects::Written,
     was_ready: bool,
     ending: bool,
+    abandoned: bool,
 }
 
 /// Runs a mesh; standard input is the line to its starter. Returns when the mesh has ended.
@@ -135,11 +140,11 @@ async fn serve(starter: OwnedFd, outside: u32) -> Result<()> {
     tokio::task::spawn_local(watch::run(dir, move || drop(files.send(Input::Files))));
     while let Some(input) = queue.recv().await {
         mesh.take(input);
-        if mesh.ending && mesh.pods.is_empty() {
+        if mesh.abandoned || (mesh.ending && mesh.pods.is_empty()) {
             break;
         }
     }
-    mesh.controller.stop();
+    // What still runs ends with this process, by the kernel.
     Ok(())
 }
 
@@ -177,6 +182,7 @@ impl Mesh {
             written: objects::Written::default(),
             was_ready: false,
             ending: false,
+            abandoned: false,
         })
     }
 
@@ -190,7 +196,8 @@ impl Mesh {
             Input::Files => self.read_files(),
             Input::Trouble(text) => self.tell(Event::Problem(text)),
             Input::Again => {}
-            Input::Abandoned => self.end(),
+            Input::End => self.end(),
+            Input::Abandon => self.abandoned = true,
         }
         self.settle();
     }
@@ -208,6 +215,11 @@ impl Mesh {
     fn end(&mut self) {
         if !std::mem::replace(&mut self.ending, true) {
             self.tell(Event::Ending);
+            let inputs = self.inputs.clone();
+            tokio::task::spawn_local(async move {
+                tokio::time::sleep(PATIENCE).await;
+                let _ = inputs.send(Input::Abandon);
+            });
         }
         let all: Vec<String> = self.pods.keys().cloned().collect();
         all.iter().for_each(|uid| self.end_pod(uid));
@@ -221,14 +233,14 @@ async fn follow_starter(starter: Channel, inputs: Inputs) {
                 tracing::debug!("{e:#}");
             }
         }
-        _ => drop(inputs.send(Input::Abandoned)),
+        _ => drop(inputs.send(Input::Abandon)),
     }
 }
 
 async fn terminated(inputs: Inputs) {
     if let Ok(mut terminate) = signal(SignalKind::terminate()) {
         terminate.recv().await;
-        let _ = inputs.send(Input::Abandoned);
+        let _ = inputs.send(Input::End);
     }
 }
 

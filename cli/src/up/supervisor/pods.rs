@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 use base64::Engine;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use crate::up::agent::{self, Order, Report, Surroundings};
@@ -41,6 +42,8 @@ pub(crate) struct Pod {
     pub(crate) made: Instant,
     pub(crate) since: u64,
     agent: Option<Rc<Channel>>,
+    /// The task that starts it and listens to its agent.
+    task: AbortHandle,
 }
 
 impl Pod {
@@ -121,7 +124,7 @@ impl Mesh {
         }
         let link = format!("pod{}", self.made);
         let launch = Launch { uid: uid.to_owned(), link, address: plan.address, meshed: plan.sidecar.is_some() };
-        tokio::task::spawn_local(launch.run(self.reaper.clone(), self.inputs.clone()));
+        let task = tokio::task::spawn_local(launch.run(self.reaper.clone(), self.inputs.clone())).abort_handle();
         let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
         let report = Report { phase: "Pending".into(), reason: "starting".into(), ..Report::default() };
         let pod = Pod {
@@ -137,6 +140,7 @@ impl Mesh {
             made: Instant::now(),
             since,
             agent: None,
+            task,
         };
         self.pods.insert(uid.to_owned(), pod);
         Ok(())
@@ -147,8 +151,7 @@ impl Mesh {
         let Some(pod) = self.pods.get_mut(uid) else { return };
         pod.pid = pid;
         pod.agent = Some(Rc::clone(&channel));
-        let order = if pod.ending { Order::Stop } else { Order::Go };
-        send(channel, order);
+        send(channel, Order::Go);
     }
 
     /// A pod's agent reports.
@@ -188,12 +191,13 @@ impl Mesh {
         if std::mem::replace(&mut pod.ending, true) {
             return;
         }
-        let over = pod.agent.is_none() && pod.ended().is_some();
-        if let Some(agent) = &pod.agent {
-            send(Rc::clone(agent), Order::Stop);
-        }
-        if over {
-            self.forget(uid);
+        match &pod.agent {
+            Some(agent) => send(Rc::clone(agent), Order::Stop),
+            None => {
+                // It has ended already, or is only about to start: an agent without a line ends.
+                pod.task.abort();
+                self.forget(uid);
+            }
         }
     }
 
