@@ -252,13 +252,17 @@ impl ConfigStream {
             self.parts.mesh.set_link(Link::AwaySince(Instant::now()));
         }
         self.parts.metrics.controller_connected.set(0);
-        if was_up {
-            tracing::warn!(%error, "the controller is away, serving by what is held");
-        } else {
-            self.count_connection("failure");
-            tracing::warn!(%error, "no connection to the controller");
+        let text = error.to_string();
+        let is_news = self.last_error.as_ref() != Some(&text);
+        match (was_up, is_news) {
+            (true, _) => tracing::warn!(%error, "the controller is away, serving by what is held"),
+            (false, true) => tracing::warn!(%error, "no connection to the controller, trying again"),
+            (false, false) => tracing::debug!(%error, "still no connection to the controller"),
         }
-        self.last_error = Some(error.to_string());
+        if !was_up {
+            self.count_connection("failure");
+        }
+        self.last_error = Some(text);
     }
 
     fn count_connection(&self, result: &str) {
