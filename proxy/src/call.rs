@@ -9,7 +9,7 @@ use http::{Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
-use weft_core::http::headers::{Hop, strip_hop_by_hop, strip_own};
+use weft_core::http::headers::{Expectation, Hop, expectation, strip_hop_by_hop, strip_own};
 use weft_core::reason::Reason;
 use weft_core::snapshot::Snapshot;
 
@@ -78,9 +78,13 @@ impl Call {
     }
 
     /// Its body. `again`: it may have to be sent more than once.
-    pub fn upload(&self, body: Incoming, deadline: Option<Instant>, again: bool) -> Upload {
+    pub fn upload(&self, parts: &Parts, body: Incoming, deadline: Option<Instant>, again: bool) -> Upload {
         let idle = (!self.is_grpc()).then_some(IDLE_BODY);
-        Upload::new(body, Patience::new(idle, deadline), again)
+        let upload = Upload::new(body, Patience::new(idle, deadline), again);
+        match expectation(&parts.headers) {
+            Expectation::Continue => upload.expecting(),
+            Expectation::None | Expectation::Other => upload,
+        }
     }
 
     /// Answers in the application's stead.

@@ -107,7 +107,7 @@ impl InboundHttp {
         strip_lookalikes(&mut parts.headers, &rules.headers);
         self.authorize(call, &rules, &parts)?;
         self.tell_of_peer(&mut parts);
-        let upload = call.upload(body, None, true);
+        let upload = call.upload(&parts, body, None, true);
         let sent = self.to_application(call, &rules, parts, &upload).await;
         call.note(|entry| entry.upstream_host = Some(self.application.address));
         let (response, lease) = sent?;

@@ -146,7 +146,7 @@ impl OutboundHttp {
             retries: &target.forward.retries,
             deadline: deadline(call, target.forward.timeout, &parts),
         };
-        let upload = call.upload(body, plan.deadline, may_retry(plan.retries));
+        let upload = call.upload(&parts, body, plan.deadline, may_retry(plan.retries));
         let answered = attempts::attempt(&self.local, &plan, parts, &upload).await;
         let deadline = plan.deadline;
         let mut response = self.pass_on(call, found, answered, upload, deadline)?;
@@ -174,7 +174,7 @@ impl OutboundHttp {
             retries: &direct.retries,
             deadline: deadline(call, None, &parts),
         };
-        let upload = call.upload(body, plan.deadline, may_retry(plan.retries));
+        let upload = call.upload(&parts, body, plan.deadline, may_retry(plan.retries));
         let answered = attempts::attempt(&self.local, &plan, parts, &upload).await;
         let deadline = plan.deadline;
         self.pass_on(call, found, answered, upload, deadline)

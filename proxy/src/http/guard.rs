@@ -18,6 +18,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
+use futures_util::task::AtomicWaker;
 use http::{HeaderMap, Method};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
@@ -49,6 +50,8 @@ pub enum Refused {
 pub struct Exchange {
     refused: OnceLock<(Refused, u64)>,
     leave: AtomicU8,
+    /// Of the guard that holds bytes until `leave` is decided: hyper itself does not look again.
+    held: AtomicWaker,
 }
 
 const UNDECIDED: u8 = 0;
@@ -65,12 +68,17 @@ impl Exchange {
 
     /// The upgrade was granted: what follows is no HTTP.
     pub fn tunnel(&self) {
-        self.leave.store(TUNNEL, Ordering::Relaxed);
+        self.decide(TUNNEL);
     }
 
     /// The upgrade was not granted: what follows is the next request.
     pub fn stay(&self) {
-        self.leave.store(STAY, Ordering::Relaxed);
+        self.decide(STAY);
+    }
+
+    fn decide(&self, leave: u8) {
+        self.leave.store(leave, Ordering::Relaxed);
+        self.held.wake();
     }
 }
 
@@ -222,6 +230,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> ServerGuard<T> {
 
     /// Waits for the answer to a request to leave HTTP, then takes up the bytes behind it.
     fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.exchange.held.register(cx.waker());
         match self.exchange.leave.swap(UNDECIDED, Ordering::Relaxed) {
             TUNNEL => self.scanner.tunnel(),
             STAY => self.scanner.stay(),

@@ -12,6 +12,8 @@ pub mod guard;
 pub mod patience;
 /// Response bodies.
 pub mod body;
+/// The upstream's word on `Expect: 100-continue`.
+pub mod permission;
 /// Request bodies.
 pub mod upload;
 /// The head of a request.

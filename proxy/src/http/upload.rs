@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -16,6 +16,7 @@ use weft_core::http::headers::strip_trailers;
 
 use super::fault::{Cut, CutError};
 use super::patience::Patience;
+use super::permission::{Permission, Permitted};
 
 /// The most bytes of a request body that are kept to be sent again.
 pub const REPLAY_LIMIT: usize = 64 * 1024;
@@ -27,6 +28,8 @@ pub struct Upload(Option<Rc<RefCell<Source>>>);
 struct Source {
     incoming: Incoming,
     patience: Patience,
+    /// The upstream's word, where the client waits for it.
+    permitted: Option<Permitted>,
     /// Bytes received from the client.
     received: u64,
     /// What was received, to be sent again; `None` when it was too much or is not wanted.
@@ -59,8 +62,18 @@ impl Upload {
             return Self(None);
         }
         let kept = again.then(Kept::default);
-        let source = Source { incoming, patience, received: 0, kept, failed: false, reader: 0 };
+        let source =
+            Source { incoming, patience, permitted: None, received: 0, kept, failed: false, reader: 0 };
         Self(Some(Rc::new(RefCell::new(source))))
+    }
+
+    /// The client waits for the upstream's word before it sends.
+    #[must_use]
+    pub fn expecting(self) -> Self {
+        if let Some(source) = &self.0 {
+            source.borrow_mut().permitted = Some(Permission::default().wait());
+        }
+        self
     }
 
     /// Whether there is no body at all.
@@ -76,7 +89,7 @@ impl Upload {
     /// The upstream has answered: from now on the client may take its time, as long as the exchange lasts.
     pub fn answered(&self) {
         if let Some(source) = &self.0 {
-            source.borrow_mut().patience.relax();
+            source.borrow_mut().answered();
         }
     }
 
@@ -104,7 +117,27 @@ impl Upload {
 }
 
 impl Source {
+    fn answered(&mut self) {
+        self.patience.relax();
+        if let Some(permitted) = &self.permitted {
+            permitted.permission().deny();
+        }
+    }
+
+    /// Ready when the body may be read.
+    fn poll_permitted(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        let Some(permitted) = &mut self.permitted else { return Poll::Ready(true) };
+        let may = ready!(permitted.poll(cx));
+        if may {
+            self.permitted = None;
+        }
+        Poll::Ready(may)
+    }
+
     fn poll_fresh(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        if !ready!(self.poll_permitted(cx)) {
+            return Poll::Ready(Some(Err(Cut::Refused)));
+        }
         match Pin::new(&mut self.incoming).poll_frame(cx) {
             Poll::Ready(Some(Ok(mut frame))) => {
                 self.keep(&mut frame);
@@ -155,6 +188,14 @@ impl Kept {
             None if place == self.chunks.len() => self.trailers.clone().map(Frame::trailers),
             None => None,
         }
+    }
+}
+
+impl UploadBody {
+    /// The word that the client waits for, where it does.
+    pub fn permission(&self) -> Option<Permission> {
+        let source = self.source.as_ref()?.borrow();
+        source.permitted.as_ref().map(|permitted| permitted.permission().clone())
     }
 }
 

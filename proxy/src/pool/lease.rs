@@ -10,6 +10,7 @@ use super::conn::{Connection, Http1, Http2};
 use super::connect::Destination;
 use super::slot::Slot;
 use crate::http::fault::{FramingFault, find};
+use crate::http::permission::Permission;
 use crate::http::upload::UploadBody;
 
 /// A connection for one request. Given back when the exchange is complete; dropped before that, an HTTP/1
@@ -65,14 +66,24 @@ impl Lease {
     ///
     /// # Errors
     /// [`SendFault`]: what is known of the request's fate.
-    pub async fn send(&mut self, request: Request<UploadBody>) -> Result<Response<Incoming>, SendFault> {
+    pub async fn send(
+        &mut self,
+        mut request: Request<UploadBody>,
+    ) -> Result<Response<Incoming>, SendFault> {
+        let permission = request.body().permission();
         match &mut self.connection {
             Some(Connection::Http1(connection)) => {
+                if let Some(permission) = permission {
+                    listen(&mut request, permission);
+                }
                 connection.ask(&request);
                 let sent = connection.sender.try_send_request(request).await;
                 sent.map_err(|mut error| fault(error.take_message().is_some(), error.error()))
             }
             Some(Connection::Http2(connection)) => {
+                if let Some(permission) = permission {
+                    permission.give();
+                }
                 let sending = connection.sender.borrow_mut().try_send_request(request);
                 let sent = sending.await;
                 sent.map_err(|mut error| {
@@ -112,6 +123,15 @@ impl Drop for Lease {
             self.slot.stream_ended(&connection, &self.to);
         }
     }
+}
+
+/// Gives the permission when the upstream says 100.
+fn listen(request: &mut Request<UploadBody>, permission: Permission) {
+    hyper::ext::on_informational(request, move |interim| {
+        if interim.status() == http::StatusCode::CONTINUE {
+            permission.give();
+        }
+    });
 }
 
 fn fault(handed_back: bool, error: &hyper::Error) -> SendFault {

@@ -6,6 +6,8 @@ pub mod generate;
 pub mod ca;
 /// A controller that says what the test sets.
 pub mod controller;
+/// Both ends of HTTP/2.
+pub mod http2;
 /// Both ends of HTTP/1 as bytes.
 pub mod wire;
 /// A configuration made by hand.

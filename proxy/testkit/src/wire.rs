@@ -15,6 +15,8 @@ pub enum Step {
     Request,
     /// Reads one head, not the body.
     Head,
+    /// Reads so many bytes.
+    Body(usize),
     /// Writes these bytes.
     Write(Vec<u8>),
     /// Closes with RST.
@@ -103,6 +105,9 @@ async fn follow(stream: TcpStream, script: Vec<Step>, seen: Arc<Seen>) {
             Step::Head => {
                 let head = wire.head().await;
                 seen.requests.lock().expect("no panic").push(head);
+            }
+            Step::Body(count) => {
+                wire.bytes(*count).await;
             }
             Step::Write(bytes) => wire.send(bytes).await,
             Step::Reset => return wire.reset(),

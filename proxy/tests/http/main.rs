@@ -2,5 +2,6 @@
 
 mod bed;
 mod framing;
+mod protocols;
 mod routing;
 mod upstreams;
