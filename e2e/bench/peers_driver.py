@@ -130,9 +130,9 @@ def manifests(case):
 
 def token(directory, name):
     with open(f"{directory}/tokens/default_{name}.json", "w") as file:
-        json.dump({"token": f"token-{name}", "namespace": "default", "pod": name, "serviceAccount": name}, file)
+        json.dump({"token": f"token-of-the-pod-{name}", "namespace": "default", "pod": name, "serviceAccount": name}, file)
     with open(f"{directory}/token-{name}", "w") as file:
-        file.write(f"token-{name}")
+        file.write(f"token-of-the-pod-{name}")
 
 
 def controller(directory):
@@ -152,7 +152,7 @@ def sidecar(directory, name, ip, base):
         WEFT_ROOT_FILE=f"{directory}/ca/root-cert.pem", WEFT_STATE_DIR=f"{directory}/state-{name}", WEFT_WORKERS="1",
         WEFT_OUTBOUND_PORT=str(base + 1), WEFT_INBOUND_PORT=str(base + 6), WEFT_ADMIN=f"127.0.0.1:{base}",
         WEFT_METRICS_PORT=str(base + 20), WEFT_HEALTH_PORT=str(base + 21), WEFT_LOG="warn")
-    command = shlex.split(os.environ.get("WEFT_WRAP", "")) + [f"{BIN}/weft-proxy"]
+    command = shlex.split(os.environ.get("WEFT_WRAP", "")) + [f"{BIN}/weft-proxy", "run"]
     return subprocess.Popen(["taskset", "-c", "0"] + command, env=environment, stdout=log, stderr=log)
 
 

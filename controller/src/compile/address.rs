@@ -17,13 +17,18 @@ use crate::world::World;
 /// What an address means to a client. Cluster and pod addresses win over what `externalIPs` claim.
 pub fn address(context: Context<'_>, key: AddressKey) -> Address {
     let index = &context.world.index;
-    let meaning = of_services(context, index.services_by_address.get(&key.ip), key)
-        .or_else(|| of_pod(context, key))
-        .or_else(|| {
-            of_services(context, index.services_by_external_address.get(&key.ip), key)
-                .filter(|_| own(context, key))
-        })
-        .unwrap_or_else(|| Meaning::Nothing { prefix: empty_prefix(context.world, key.ip) });
+    let of_cluster = || of_services(context, index.services_by_address.get(&key.ip), key);
+    let of_external = || {
+        let claimed = index.services_by_external_address.get(&key.ip);
+        of_services(context, claimed, key).filter(|_| own(context, key))
+    };
+    // Port 0 asks who a peer is: a pod, where one has the address.
+    let meaning = match key.port {
+        0 => of_pod(context, key).or_else(of_cluster),
+        _ => of_cluster().or_else(|| of_pod(context, key)).or_else(of_external),
+    };
+    let nothing = || Meaning::Nothing { prefix: empty_prefix(context.world, key.ip) };
+    let meaning = meaning.unwrap_or_else(nothing);
     Address { key, meaning }
 }
 
@@ -44,7 +49,8 @@ fn of_services(
     let seen: Vec<&Arc<Service>> = services.filter(|service| scope::sees(context, service)).collect();
     let with_port = seen.iter().find(|service| service.ports.iter().any(|port| port.number == key.port));
     let service = with_port.or(seen.first())?;
-    Some(Meaning::Service(ServicePortRef { service: service.service_name(), port: key.port }))
+    let port = if key.port == 0 { service.ports.first()?.number } else { key.port };
+    Some(Meaning::Service(ServicePortRef { service: service.service_name(), port }))
 }
 
 fn of_pod(context: Context<'_>, key: AddressKey) -> Option<Meaning> {
