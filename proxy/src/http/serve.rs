@@ -135,3 +135,60 @@ async fn answer<H: Handle>(handler: Rc<H>, request: Request<Incoming>) -> Result
 pub fn refused_stream() -> CutError {
     Cut::Refused.into_error()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::task::LocalSet;
+
+    use super::*;
+
+    /// Panics on every second request.
+    struct Shaky(Cell<u32>);
+
+    impl Handle for Shaky {
+        async fn handle(self: Rc<Self>, _: Request<Incoming>) -> Result<Response<Body>, CutError> {
+            self.0.set(self.0.get() + 1);
+            assert!(self.0.get() % 2 == 1, "a defect");
+            Ok(Response::new(Body::full("fine")))
+        }
+
+        fn refuse(&self, _: Refused) -> Response<Body> {
+            Response::new(Body::empty())
+        }
+
+        fn panicked(&self) -> Response<Body> {
+            let mut response = Response::new(Body::empty());
+            *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+            response
+        }
+    }
+
+    #[tokio::test]
+    async fn g25_a_panic_is_one_requests_alone() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let to = listener.local_addr().unwrap();
+        let client = async {
+            let mut stream = TcpStream::connect(to).await.unwrap();
+            let mut answer = String::new();
+            let close = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+            let get = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+            stream.write_all(format!("{get}{get}{close}").as_bytes()).await.unwrap();
+            stream.read_to_string(&mut answer).await.unwrap();
+            answer
+        };
+        let server = async {
+            let (stream, _) = listener.accept().await.unwrap();
+            let drain = Drain::default();
+            serve(Io::plain(stream), HttpVersion::Http1, Rc::new(Shaky(Cell::new(0))), &drain).await
+        };
+        let (answer, ended) = LocalSet::new().run_until(async { tokio::join!(client, server) }).await;
+        ended.unwrap();
+        let statuses: Vec<_> = answer.matches("HTTP/1.1 200 ").chain(answer.matches("HTTP/1.1 500 ")).collect();
+        assert_eq!(statuses.len(), 3, "{answer}");
+        assert_eq!(answer.matches("HTTP/1.1 500 ").count(), 1, "{answer}");
+    }
+}

@@ -170,7 +170,7 @@ async fn a22_interim_responses_are_dropped_and_bounded() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_client_that_goes_away_aborts_the_upstream() {
     on_worker(async {
         let script = vec![Step::Request, respond("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc"), Step::Request];
@@ -203,7 +203,7 @@ async fn max_requests_per_connection_closes_it() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn h3_what_exceeds_the_pool_overflows_at_once() {
     on_worker(async {
         let upstream = Upstream::start(vec![vec![Step::Request, Step::Hang]]).await;
@@ -311,6 +311,31 @@ async fn g12_a_storm_of_failures_keeps_to_the_budget() {
             assert!(client.message().await.starts_with("HTTP/1.1 503 "));
         }
         assert!(bad.requests().len() <= 150, "{}", bad.requests().len());
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a16_an_upstream_that_does_not_read_stops_the_client() {
+    on_worker(async {
+        let upstream = Upstream::start(vec![vec![Step::Head, Step::Hang]]).await;
+        let inside = World::new().port(8080, Protocol::Http);
+        let server = Bed::new(&inside).inbound(upstream.address, Http1, None).await;
+        let world = World::new().service("a", Protocol::Http, &[server]);
+        let proxy = Bed::new(&world).outbound(&world, "a", Http1).await;
+        let mut client = Wire::connect(proxy).await;
+        client.send(format!("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", 1 << 30)).await;
+        let chunk = vec![0_u8; 64 << 10];
+        let mut taken = 0;
+        while taken < 256 << 20 {
+            let sent = tokio::time::timeout(Duration::from_millis(500), client.send(&chunk)).await;
+            if sent.is_err() {
+                break;
+            }
+            taken += chunk.len();
+        }
+        // What the sockets of the kernel hold, on three connections.
+        assert!(taken < 64 << 20, "{taken} bytes were taken");
     })
     .await;
 }
