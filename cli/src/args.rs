@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::{commands, echo, load};
+use crate::{commands, echo, get, load};
 
 /// A service mesh for Kubernetes, on this machine or in a cluster
 #[derive(Debug, Parser)]
@@ -26,7 +26,7 @@ enum Command {
     /// Print what a container wrote
     Logs(commands::LogsArgs),
     /// Show pods, sidecars and services of a local mesh
-    Get(commands::Get),
+    Get(get::Get),
     /// Run the echo application of samples and tests
     Echo(echo::Args),
     /// Ask a URL again and again, and count the answers
@@ -43,7 +43,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Down(args) => wait(commands::down(args)),
         Command::Exec(args) => wait(commands::exec(args)),
         Command::Logs(args) => wait(commands::logs(args)),
-        Command::Get(args) => wait(commands::get(args)),
+        Command::Get(args) => wait(get::get(args)),
         Command::Echo(args) => echo::run(args).map(|()| ExitCode::SUCCESS),
         Command::Load(args) => load::run(&args).map(|()| ExitCode::SUCCESS),
     }

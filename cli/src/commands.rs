@@ -4,18 +4,16 @@ use std::io::IsTerminal;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
-use clap::{Args, ValueEnum};
-use serde_json::{Value, json};
+use anyhow::{Result, bail};
+use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::output::{self, Table};
-use crate::up::api::{Exec, Logs, PodState};
-use crate::up::plan::SIDECAR;
+use crate::output;
+use crate::up::api::{Exec, Logs};
 use crate::up::mesh::DEFAULT_NAME;
-use crate::up::{Event, Mesh, Options, Publish, State, Target};
+use crate::up::{Event, Mesh, Options, Publish, Target};
 
 /// `weft up`
 #[derive(Debug, Args)]
@@ -48,7 +46,7 @@ pub struct Up {
 pub struct Which {
     /// The mesh's name
     #[arg(short = 'N', long = "name", default_value = DEFAULT_NAME)]
-    mesh: String,
+    pub(crate) mesh: String,
 }
 
 /// Which pod.
@@ -107,46 +105,6 @@ pub struct LogsArgs {
     /// Only so many of the last lines
     #[arg(long)]
     tail: Option<usize>,
-}
-
-/// `weft get`
-#[derive(Debug, Args)]
-#[command(after_help = "Examples:
-  weft get                  everything
-  weft get pods -o json
-  weft get sidecars         what each sidecar was told, and whether it took it")]
-pub struct Get {
-    #[command(flatten)]
-    which: Which,
-    /// What to show; everything when not given
-    #[arg(value_enum)]
-    what: Option<What>,
-    /// How
-    #[arg(short, long, value_enum, default_value_t = Format::Table)]
-    output: Format,
-}
-
-/// What `weft get` shows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum What {
-    /// Pods
-    #[value(alias = "pod", alias = "po")]
-    Pods,
-    /// Sidecars
-    #[value(alias = "sidecar")]
-    Sidecars,
-    /// Services
-    #[value(alias = "service", alias = "svc")]
-    Services,
-}
-
-/// How `weft get` shows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// For people
-    Table,
-    /// For programs
-    Json,
 }
 
 /// Runs a mesh.
@@ -277,131 +235,6 @@ pub async fn logs(args: LogsArgs) -> Result<ExitCode> {
     let logs = Logs { target, container: args.place.container, tail: args.tail, follow: args.follow };
     mesh.logs(logs, output::raw).await?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// Shows how a mesh stands.
-///
-/// # Errors
-/// When there is none of this name.
-pub async fn get(args: Get) -> Result<ExitCode> {
-    let mesh = Mesh::find(&args.which.mesh)?;
-    let state = mesh.state().await?;
-    let wants = |what| args.what.is_none() || args.what == Some(what);
-    let sidecars = if wants(What::Sidecars) { sidecars(&mesh).await } else { Value::Null };
-    if args.output == Format::Json {
-        output::pretty(&as_json(&state, &sidecars, args.what));
-        return Ok(ExitCode::SUCCESS);
-    }
-    let mut parts = Vec::new();
-    if wants(What::Pods) {
-        parts.push(pod_table(&state).text());
-    }
-    if wants(What::Sidecars) {
-        parts.push(sidecar_table(&state, &sidecars).text());
-    }
-    if wants(What::Services) {
-        parts.push(service_table(&state).text());
-    }
-    output::raw(&parts.join("\n"));
-    state.errors.iter().for_each(output::problem);
-    Ok(ExitCode::SUCCESS)
-}
-
-/// What the controller says of its sidecars and of the manifests, or why it says nothing.
-async fn sidecars(mesh: &Mesh) -> Value {
-    let page = async |path: &str| -> Result<Value> {
-        let (status, body) = mesh.controller_get(path).await?;
-        anyhow::ensure!(status == 200, "status {status}");
-        serde_json::from_str(&body).context("not JSON")
-    };
-    match (page("/sync").await, page("/errors").await) {
-        (Ok(sync), errors) => json!({ "sync": sync, "errors": errors.unwrap_or(Value::Null) }),
-        (Err(e), _) => json!({ "error": format!("{e:#}") }),
-    }
-}
-
-fn as_json(state: &State, sidecars: &Value, what: Option<What>) -> Value {
-    match what {
-        Some(What::Pods) => json!(state.pods),
-        Some(What::Services) => json!(state.services),
-        Some(What::Sidecars) => sidecars.clone(),
-        None => {
-            let mut all = json!(state);
-            all["sidecars"] = sidecars.clone();
-            all
-        }
-    }
-}
-
-fn pod_table(state: &State) -> Table {
-    let mut table = Table::new(&["NAMESPACE", "NAME", "READY", "STATUS", "RESTARTS", "AGE", "IP"]);
-    for pod in &state.pods {
-        let ready = pod.containers.iter().filter(|c| c.ready).count();
-        let restarts: u32 = pod.containers.iter().map(|c| c.restarts).sum();
-        table.row(vec![
-            pod.namespace.clone(),
-            pod.name.clone(),
-            format!("{ready}/{}", pod.containers.len()),
-            status(pod),
-            restarts.to_string(),
-            age(pod.since),
-            pod.ips.first().map(ToString::to_string).unwrap_or_default(),
-        ]);
-    }
-    table
-}
-
-fn status(pod: &PodState) -> String {
-    if pod.ready || pod.reason.is_empty() { pod.phase.clone() } else { format!("{} ({})", pod.phase, pod.reason) }
-}
-
-fn age(since: u64) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-    match now.saturating_sub(since) {
-        s @ ..120 => format!("{s}s"),
-        s @ ..7200 => format!("{}m", s / 60),
-        s => format!("{}h", s / 3600),
-    }
-}
-
-fn service_table(state: &State) -> Table {
-    let mut table = Table::new(&["NAMESPACE", "SERVICE", "ADDRESS", "PORTS", "READY PODS"]);
-    for service in &state.services {
-        let list = |items: Vec<String>| if items.is_empty() { "None".to_owned() } else { items.join(",") };
-        table.row(vec![
-            service.namespace.clone(),
-            service.name.clone(),
-            list(service.addresses.iter().map(ToString::to_string).collect()),
-            list(service.ports.iter().map(ToString::to_string).collect()),
-            service.endpoints.to_string(),
-        ]);
-    }
-    table
-}
-
-fn sidecar_table(state: &State, told: &Value) -> Table {
-    let mut table = Table::new(&["NAMESPACE", "SIDECAR OF", "READY", "RESTARTS", "CONFIGURATION"]);
-    let meshed = state.pods.iter().filter_map(|p| Some((p, p.containers.iter().find(|c| c.name == SIDECAR)?)));
-    for (pod, sidecar) in meshed {
-        let ready = if sidecar.ready { "yes" } else { "no" };
-        let cells = [pod.namespace.as_str(), &pod.name, ready, &sidecar.restarts.to_string(), &configuration(pod, told)];
-        table.row(cells.map(str::to_owned).to_vec());
-    }
-    table
-}
-
-/// What the controller says of one sidecar, in a few words.
-fn configuration(pod: &PodState, told: &Value) -> String {
-    if let Some(error) = told.get("error").and_then(Value::as_str) {
-        return error.to_owned();
-    }
-    let sync = told.get("sync").and_then(|s| s.get("sidecars").or(Some(s))).and_then(Value::as_array);
-    let text = |entry: &Value, key: &str| entry.get(key).and_then(Value::as_str).unwrap_or("").to_owned();
-    let own = |entry: &&Value| text(entry, "pod") == pod.name && text(entry, "namespace") == pod.namespace;
-    match sync.into_iter().flatten().find(own) {
-        None => "not connected".into(),
-        Some(entry) => entry.to_string(),
-    }
 }
 
 /// Ctrl-C and what else asks a command to end.

@@ -14,6 +14,8 @@ pub mod load;
 pub mod up;
 /// The commands about local meshes.
 pub mod commands;
+/// How a local mesh stands.
+pub mod get;
 /// The command line.
 pub mod args;
 /// The processes of a local mesh.

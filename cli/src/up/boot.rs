@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::os::fd::AsFd;
-use std::process::{Command, ExitStatus};
+use std::process::ExitStatus;
 
 use anyhow::{Context, Result};
 use nix::errno::Errno;
@@ -12,7 +12,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{getgid, getuid};
 
 use crate::up::api::Started;
-use crate::up::{supervisor, wire};
+use crate::up::{process, supervisor, wire};
 
 /// The hidden subcommand.
 pub const ROLE: &str = "mesh-boot";
@@ -33,8 +33,8 @@ pub fn run() -> Result<()> {
 }
 
 fn supervise() -> Result<ExitStatus> {
-    let mut child = Command::new("/proc/self/exe");
-    child.arg(supervisor::ROLE).arg(std::process::id().to_string());
+    let mut child = process::role(supervisor::ROLE);
+    child.arg(std::process::id().to_string());
     let mut child = child.spawn().context("start the supervisor")?;
     supervisor::silence()?;
     child.wait().context("wait for the supervisor")

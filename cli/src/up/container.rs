@@ -14,6 +14,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 use serde::{Deserialize, Serialize};
 
 use crate::up::plan::ECHO_IMAGE;
+use crate::up::process;
 use crate::up::rootfs::{self, Bind, Root};
 
 /// The hidden subcommand.
@@ -48,8 +49,8 @@ pub enum Either {
 /// # Errors
 /// Only when the launch cannot be written down.
 pub fn command(launch: &Launch, argv: &[String]) -> Result<Command> {
-    let mut command = Command::new("/proc/self/exe");
-    command.arg(ROLE).arg(serde_json::to_string(launch)?).args(argv).env_clear();
+    let mut command = process::role(ROLE);
+    command.arg(serde_json::to_string(launch)?).args(argv).env_clear();
     Ok(command)
 }
 

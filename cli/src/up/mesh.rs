@@ -293,7 +293,7 @@ impl Mesh {
         if self.held.is_some() {
             return self.wait_end().await;
         }
-        while Path::new(&format!("/proc/{outside}")).exists() {
+        while runs(outside) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         Ok(())
@@ -396,12 +396,18 @@ fn listener(publish: &Publish) -> Result<TcpListener> {
 /// A process group of its own, so that the terminal's Ctrl-C reaches only this process, which then ends the mesh in order.
 fn spawn(binary: Option<&Path>, socket: OwnedFd) -> Result<Child> {
     let mut boot = Command::new(binary.unwrap_or(Path::new("/proc/self/exe")));
-    boot.arg(boot::ROLE).stdin(Stdio::from(socket)).stdout(Stdio::null()).process_group(0);
+    boot.arg0("weft").arg(boot::ROLE).stdin(Stdio::from(socket)).stdout(Stdio::null()).process_group(0);
     boot.spawn().context("start the mesh's first process")
 }
 
 fn environment() -> Vec<(String, String)> {
     PASSED.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?))).collect()
+}
+
+/// Whether a process runs; one that only waits to be collected does not.
+fn runs(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, state)| !state.starts_with('Z'))
 }
 
 fn pipe_pair() -> Result<(OwnedFd, OwnedFd)> {

@@ -51,6 +51,14 @@ impl From<ExitStatus> for Exit {
     }
 }
 
+/// This binary again, in another role.
+pub fn role(role: &str) -> Command {
+    use std::os::unix::process::CommandExt;
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0("weft").arg(role);
+    command
+}
+
 type Waiting = Rc<RefCell<HashMap<Pid, oneshot::Sender<Exit>>>>;
 
 /// Reaps all children. One a process, inside a `LocalSet`; nothing else in the process may wait for children.

@@ -8,7 +8,6 @@
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::rc::Rc;
 
 use anyhow::{Context, Result};
@@ -19,7 +18,7 @@ use tokio::task::LocalSet;
 
 use crate::up::api::{Ask, ContainerState};
 use crate::up::plan::PodPlan;
-use crate::up::process::Reaper;
+use crate::up::process::{self, Reaper};
 use crate::up::{net, rootfs};
 use crate::up::wire::Channel;
 
@@ -105,7 +104,7 @@ pub fn boot(args: &[String]) -> Result<()> {
         | CloneFlags::CLONE_NEWUTS
         | CloneFlags::CLONE_NEWIPC;
     unshare(kinds).context("make the pod's namespaces")?;
-    let agent = Command::new("/proc/self/exe").arg(ROLE).args(args).spawn().context("start the pod's agent")?;
+    let agent = process::role(ROLE).args(args).spawn().context("start the pod's agent")?;
     writeln!(std::io::stdout(), "{}", agent.id())?;
     Ok(())
 }

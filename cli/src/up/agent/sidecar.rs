@@ -1,7 +1,7 @@
 //! The sidecar's life: behind its redirection, started again whenever it ends, ready when it says so.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use weft_proxy::redirect::{self, Redirect, Sidecar};
 use crate::up::agent::{Pod, launch};
 use crate::up::http;
 use crate::up::plan::{SIDECAR, SidecarPlan};
-use crate::up::process::Exit;
+use crate::up::process::{self, Exit};
 
 /// The mark on the sidecar's packets, by which redirection knows them.
 pub(crate) const MARK: u32 = 0x7765_6674;
@@ -83,8 +83,8 @@ async fn once(pod: &Rc<Pod>, plan: &SidecarPlan, ends: &mut watch::Receiver<bool
 }
 
 fn spawn(pod: &Rc<Pod>, plan: &SidecarPlan) -> Result<(Pid, oneshot::Receiver<Exit>)> {
-    let mut command = Command::new("/proc/self/exe");
-    command.arg(ROLE).env_clear().envs(plan.env.iter().cloned());
+    let mut command = process::role(ROLE);
+    command.env_clear().envs(plan.env.iter().cloned());
     command.env("WEFT_MARK", MARK.to_string()).env("WEFT_STATE_DIR", pod.dir.join("state"));
     command.env("WEFT_TOKEN_FILE", pod.dir.join("token")).env("WEFT_ROOT_FILE", pod.dir.join("root-cert.pem"));
     command.stdin(Stdio::null());

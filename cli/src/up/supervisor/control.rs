@@ -112,7 +112,6 @@ impl Mesh {
             ports: s.spec.ports.iter().map(|p| p.port).collect(),
             endpoints: s.backends(&backends).filter(|b| b.ready).count(),
         });
-        let errors = self.folder.errors().into_iter().chain(self.desired.problems.iter().cloned());
         State {
             name: self.start.name.clone(),
             dir: self.start.dir.clone(),
@@ -120,7 +119,7 @@ impl Mesh {
             controller: self.controller.runs,
             pods: self.pods.values().map(pods::Pod::state).collect(),
             services: services.collect(),
-            errors: errors.map(|p| p.to_string()).collect(),
+            errors: self.errors().iter().map(ToString::to_string).collect(),
         }
     }
 

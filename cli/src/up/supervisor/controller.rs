@@ -2,26 +2,31 @@
 
 use std::cell::Cell;
 use std::fs;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::Result;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde::Deserialize;
 use tokio::sync::oneshot;
 
 use crate::up::api::Start;
-use crate::up::{logs, net};
-use crate::up::process::{Exit, Reaper};
+use crate::up::files::Problem;
+use crate::up::{http, logs, net};
+use crate::up::process::{self, Exit, Reaper};
 use crate::up::supervisor::{HOME, Input, Inputs};
 
 /// The hidden subcommand.
 pub const ROLE: &str = "controller-run";
 /// Where its admin port is, in the mesh's network.
 pub(crate) const ADMIN: ([u8; 4], u16) = ([127, 0, 0, 1], 15014);
+/// How often its reports are looked at.
+const LOOK: Duration = Duration::from_millis(200);
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
@@ -67,6 +72,52 @@ pub(crate) fn dir() -> PathBuf {
     Path::new(HOME).join("controller")
 }
 
+/// What the controller says of the manifests: errors, and what has no effect.
+pub(crate) type Reports = (Vec<Problem>, Vec<Problem>);
+
+#[derive(Deserialize)]
+struct Page {
+    reports: Vec<Report>,
+}
+
+#[derive(Deserialize)]
+struct Report {
+    file: PathBuf,
+    line: usize,
+    severity: String,
+    object: String,
+    field: String,
+    reason: String,
+}
+
+/// Looks at what the controller says, again and again; what it last said holds while it is away.
+pub(crate) async fn follow_reports(inputs: Inputs) {
+    let mut last = None;
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let page = http::get(SocketAddr::from(ADMIN), "/errors", &[]);
+        let Ok(Ok((200, body))) = tokio::time::timeout(Duration::from_secs(5), page).await else { continue };
+        if last.as_ref() == Some(&body) {
+            continue;
+        }
+        if let Ok(page) = serde_json::from_slice::<Page>(&body) {
+            let _ = inputs.send(Input::Reports(sorted(page)));
+        }
+        last = Some(body);
+    }
+}
+
+fn sorted(page: Page) -> Reports {
+    // What the supervisor itself wrote is not the user's to mend.
+    let theirs = page.reports.into_iter().filter(|r| !r.file.starts_with(HOME));
+    let (warnings, errors): (Vec<_>, Vec<_>) = theirs.partition(|r| r.severity == "warning");
+    let problem = |r: Report| {
+        let message = if r.field.is_empty() { r.reason } else { format!("{}: {}", r.field, r.reason) };
+        Problem { file: r.file, line: r.line, resource: r.object, message }
+    };
+    (errors.into_iter().map(problem).collect(), warnings.into_iter().map(problem).collect())
+}
+
 async fn keep(start: Start, reaper: Reaper, inputs: Inputs, wanted: Rc<Wanted>) {
     let mut pause = FIRST_PAUSE;
     loop {
@@ -97,8 +148,8 @@ async fn keep(start: Start, reaper: Reaper, inputs: Inputs, wanted: Rc<Wanted>) 
 
 fn spawn(start: &Start, reaper: &Reaper) -> Result<(Pid, oneshot::Receiver<Exit>)> {
     let home = Path::new(HOME);
-    let mut command = Command::new("/proc/self/exe");
-    command.arg(ROLE).arg("--dir").arg(&start.dir).arg("--dir").arg(home.join("objects"));
+    let mut command = process::role(ROLE);
+    command.arg("--dir").arg(&start.dir).arg("--dir").arg(home.join("objects"));
     command.args(["--listen", "0.0.0.0:15012", "--ca-dir"]).arg(home.join("ca"));
     command.arg("--tokens-dir").arg(home.join("tokens")).args(["--admin", "127.0.0.1:15014"]);
     command.arg("--address").arg(net::GATEWAY.to_string());

@@ -61,6 +61,8 @@ pub(crate) enum Input {
     Gone(String, Option<String>),
     /// The controller runs, or does not.
     Controller(bool),
+    /// What the controller says of the manifests.
+    Reports(controller::Reports),
     /// Look at the files again.
     Files,
     /// Something went wrong that has no other way to be told.
@@ -93,9 +95,11 @@ struct Mesh {
     rules: tokio::sync::watch::Sender<Vec<ServiceRule>>,
     published: publish::Ready,
     controller: controller::Controller,
+    reports: controller::Reports,
     watchers: Vec<mpsc::UnboundedSender<Answer>>,
     history: Vec<Event>,
     told: Vec<Problem>,
+    had_errors: bool,
     written: objects::Written,
     was_ready: bool,
     ending: bool,
@@ -136,6 +140,7 @@ async fn serve(starter: OwnedFd, outside: u32) -> Result<()> {
     starter.send(&Started::Yes, &[]).await?;
     tokio::task::spawn_local(follow_starter(starter, inputs.clone()));
     tokio::task::spawn_local(terminated(inputs.clone()));
+    tokio::task::spawn_local(controller::follow_reports(inputs.clone()));
     let (dir, files) = (mesh.start.dir.clone(), inputs.clone());
     tokio::task::spawn_local(watch::run(dir, move || drop(files.send(Input::Files))));
     while let Some(input) = queue.recv().await {
@@ -176,9 +181,11 @@ impl Mesh {
             rules,
             published,
             controller,
+            reports: Default::default(),
             watchers: Vec::new(),
             history: Vec::new(),
             told: Vec::new(),
+            had_errors: false,
             written: objects::Written::default(),
             was_ready: false,
             ending: false,
@@ -193,6 +200,10 @@ impl Mesh {
             Input::Reported(uid, report) => self.reported(&uid, report),
             Input::Gone(uid, why) => self.gone(&uid, why),
             Input::Controller(runs) => self.controller.runs = runs,
+            Input::Reports(reports) => {
+                self.reports = reports;
+                self.tell_problems();
+            }
             Input::Files => self.read_files(),
             Input::Trouble(text) => self.tell(Event::Problem(text)),
             Input::Again => {}

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -20,7 +20,7 @@ use crate::up::api::{Event, PodState};
 use crate::up::manifest::Template;
 use crate::up::net::{self, PodAddress};
 use crate::up::plan::{self, Identity, PodPlan};
-use crate::up::process::Reaper;
+use crate::up::process::{self, Reaper};
 use crate::up::rollout::{Kind, Workload};
 use crate::up::supervisor::{HOME, Input, Inputs, Mesh, pod_dir};
 use crate::up::{logs, wire};
@@ -118,7 +118,7 @@ impl Mesh {
         fs::write(dir.join("plan.json"), serde_json::to_vec(&plan)?)?;
         let (env, cwd) = (self.start.env.clone(), self.start.dir.clone());
         fs::write(dir.join("surroundings.json"), serde_json::to_vec(&Surroundings { env, cwd, uid: self.start.uid })?)?;
-        fs::write(dir.join("hosts"), self.hosts(&plan))?;
+        fs::write(dir.join("hosts"), hosts_with_own(&self.hosts_of(&plan.namespace), &plan))?;
         if plan.sidecar.is_some() {
             token(&dir, &plan, plan::service_account(&template.spec))?;
         }
@@ -208,14 +208,13 @@ impl Mesh {
         let _ = fs::remove_file(token_file(&pod.plan));
     }
 
-    /// The hosts file of a pod.
-    pub(crate) fn hosts(&self, plan: &PodPlan) -> String {
-        let mut text = self.hosts_of(&plan.namespace);
-        for address in plan.address.all() {
-            text += &format!("{address} {}\n", plan.hostname);
-        }
-        plan.host_aliases.iter().fold(text, |text, alias| format!("{text}{alias}\n"))
-    }
+}
+
+/// The hosts file of a pod.
+pub(crate) fn hosts_with_own(shared: &str, plan: &PodPlan) -> String {
+    let own = plan.address.all().into_iter().map(|address| format!("{address} {}\n", plan.hostname));
+    let more = plan.host_aliases.iter().map(|alias| format!("{alias}\n"));
+    own.chain(more).fold(shared.to_owned(), |text, line| text + &line)
 }
 
 fn describe(pod: &Pod) -> String {
@@ -324,8 +323,8 @@ impl Launch {
     async fn boot(&self, socket: OwnedFd, reaper: &Reaper) -> Result<u32> {
         let log = logs::file(&pod_dir(&self.uid), "weft-agent");
         let errors = fs::OpenOptions::new().create(true).append(true).open(&log)?;
-        let mut command = Command::new("/proc/self/exe");
-        command.arg(agent::BOOT_ROLE).arg(pod_dir(&self.uid));
+        let mut command = process::role(agent::BOOT_ROLE);
+        command.arg(pod_dir(&self.uid));
         command.stdin(Stdio::from(socket)).stdout(Stdio::piped()).stderr(errors);
         let (mut child, _, _) = reaper.spawn(&mut command)?;
         drop(command);

@@ -1,5 +1,6 @@
 //! From what runs to what is wanted: after every input, the next steps of every workload, and everybody told.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -7,10 +8,11 @@ use rand::RngExt;
 use tokio::time::Instant;
 
 use crate::up::api::Event;
+use crate::up::files::Problem;
 use crate::up::rollout::{self, Seen, Step, Workload};
 use crate::up::services::{self, Backend};
 use crate::up::supervisor::desired::Desired;
-use crate::up::supervisor::pods::Pod;
+use crate::up::supervisor::pods::{Pod, hosts_with_own};
 use crate::up::supervisor::{Input, Mesh, objects, pod_dir};
 
 /// A pod that lived this long is replaced at once.
@@ -40,10 +42,20 @@ impl Mesh {
         self.tell_problems();
     }
 
-    fn tell_problems(&mut self) {
-        let errors = [self.folder.errors(), self.desired.problems.clone()].concat();
-        let warnings = self.folder.warnings();
-        let mended = errors.is_empty() && self.told.iter().any(|p| !warnings.contains(p));
+    /// All that is wrong with the manifests. Of a file that neither can read, one error is enough.
+    pub(crate) fn errors(&self) -> Vec<Problem> {
+        let own = [self.folder.errors(), self.desired.problems.clone()].concat();
+        let told = |p: &&Problem| p.resource.is_empty() && own.iter().any(|o| o.file == p.file);
+        let more: Vec<Problem> = self.reports.0.iter().filter(|p| !told(p)).cloned().collect();
+        [own, more].concat()
+    }
+
+    /// Tells what is new, and when nothing is wrong any more.
+    pub(crate) fn tell_problems(&mut self) {
+        let errors = self.errors();
+        let warnings = [self.folder.warnings(), self.reports.1.clone()].concat();
+        let mended = errors.is_empty() && self.had_errors;
+        self.had_errors = !errors.is_empty();
         let before = std::mem::take(&mut self.told);
         for error in errors.iter().filter(|p| !before.contains(p)) {
             self.tell(Event::Problem(error.to_string()));
@@ -140,10 +152,13 @@ impl Mesh {
             *old = rules;
             changed
         });
+        let mut shared: BTreeMap<&str, String> = BTreeMap::new();
         for (uid, pod) in &self.pods {
+            let namespace = pod.plan.namespace.as_str();
+            let hosts = shared.entry(namespace).or_insert_with(|| self.hosts_of(namespace));
             let file = pod_dir(uid).join("hosts");
             // In place: containers have this very file mounted.
-            if let Err(e) = overwrite(&file, &self.hosts(&pod.plan)) {
+            if let Err(e) = overwrite(&file, &hosts_with_own(hosts, &pod.plan)) {
                 tracing::debug!("{}: {e}", file.display());
             }
         }
