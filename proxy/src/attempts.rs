@@ -22,7 +22,7 @@ use weft_core::upstream::{ActiveRequest, ClusterState, EndpointId, EndpointState
 
 use crate::http::answer::REASON;
 use crate::http::body::grpc_status;
-use crate::http::head::address_to;
+use crate::http::head::{address_to, give};
 use crate::http::mark::mark_try;
 use crate::http::upload::Upload;
 use crate::http::version::HttpVersion;
@@ -93,12 +93,12 @@ struct Failed {
 pub async fn attempt(
     local: &Local,
     plan: &Plan<'_>,
-    head: Parts,
+    head: &mut Parts,
     upload: &Upload,
 ) -> Result<Answered, Unanswered> {
     let cluster = &plan.cluster.cluster;
     let admitted = plan.cluster.admission.request(cluster).ok_or(Unanswered::of(Reason::Overflow))?;
-    let mut tries = Tries { plan, head: Some(head), count: 0, tried: SmallVec::new(), retry: None };
+    let mut tries = Tries { plan, head, given: false, count: 0, tried: SmallVec::new(), retry: None };
     loop {
         let endpoint = tries.pick(local).ok_or(Unanswered::of(Reason::NoHealthyUpstream))?;
         let active = endpoint.begin();
@@ -142,8 +142,9 @@ fn give_up(end: Tried) {
 /// The tries so far.
 struct Tries<'a> {
     plan: &'a Plan<'a>,
-    /// The head, while another try may need it.
-    head: Option<Parts>,
+    head: &'a mut Parts,
+    /// The head has gone with the last try: there can be no other.
+    given: bool,
     count: u32,
     tried: SmallVec<[EndpointId; 2]>,
     retry: Option<RetryPermit>,
@@ -174,7 +175,7 @@ impl Tries<'_> {
         let Some((at, limit)) = own.into_iter().chain(whole).min_by_key(|(at, _)| *at) else {
             return self.send(local, endpoint, upload).await;
         };
-        match tokio::time::timeout_at(at, self.send(local, endpoint, upload)).await {
+        match Box::pin(tokio::time::timeout_at(at, self.send(local, endpoint, upload))).await {
             Ok(tried) => tried,
             Err(_) => Err(Failed::of_time(limit)),
         }
@@ -185,7 +186,7 @@ impl Tries<'_> {
         let (cluster, endpoint) = (Arc::clone(self.plan.cluster), Arc::clone(endpoint));
         let to = Destination { cluster, endpoint, version };
         let mut lease = local.pool.acquire(&to).await.map_err(Failed::of_pool)?;
-        let mut head = self.head_for_try(upload).ok_or(Failed::of_send(SendFault::Body))?;
+        let mut head = self.head_for_try(upload);
         address_to(&mut head, version, self.plan.hop);
         mark_try(&mut head.headers, self.count);
         match lease.send(Request::from_parts(head, upload.body())).await {
@@ -196,13 +197,11 @@ impl Tries<'_> {
     }
 
     /// The head for this try; kept for another only where there may be one.
-    fn head_for_try(&mut self, upload: &Upload) -> Option<Parts> {
+    fn head_for_try(&mut self, upload: &Upload) -> Parts {
         let more = self.count <= self.plan.retries.attempts;
-        if more && retry::may_retry(self.plan.retries) && upload.can_repeat() {
-            self.head.clone()
-        } else {
-            self.head.take()
-        }
+        let again = more && retry::may_retry(self.plan.retries) && upload.can_repeat();
+        self.given = !again;
+        give(self.head, again)
     }
 
     /// Feeds the end of a try back, and decides whether there is another, after a pause.
@@ -223,9 +222,11 @@ impl Tries<'_> {
                 tracing::info!(address = %endpoint.address, ?event, "endpoint set aside");
             }
         }
-        let head = self.head.as_ref()?;
+        if self.given {
+            return None;
+        }
         let can_resend = upload.can_repeat();
-        let attempt = Attempt { method: &head.method, tries: self.count, can_resend };
+        let attempt = Attempt { method: &self.head.method, tries: self.count, can_resend };
         if retry::decide(self.plan.retries, &attempt, end) != Verdict::Retry {
             return None;
         }
@@ -258,10 +259,12 @@ impl Plan<'_> {
     }
 }
 
-/// What a response's head means for another try, and for the endpoint's health.
+/// What a response's head means for another try, and for the endpoint's health. A sidecar that could not reach its
+/// application has sent it nothing.
 fn of_response(response: &Response<Incoming>, lease: &Lease) -> (TryEnd, Option<Outcome>) {
     let (status, headers) = (response.status().as_u16(), response.headers());
-    let unsent = || headers.get(REASON).is_some_and(|reason| reason == Reason::NotSent.name());
+    let not_sent = [Reason::NotSent, Reason::ApplicationUnreachable];
+    let unsent = || headers.get(REASON).is_some_and(|said| not_sent.iter().any(|r| said == r.name()));
     if status == 503 && lease.to().is_mutual() && unsent() {
         return (TryEnd::NotSent, Some(Outcome::ConnectFailure));
     }

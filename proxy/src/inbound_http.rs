@@ -25,7 +25,7 @@ use crate::downstream::Incoming;
 use crate::http::body::{Body, End, Finish, Summary};
 use crate::http::fault::{Cut, CutError};
 use crate::http::guard::Refused;
-use crate::http::head::{Refusal, address_to, authority, check};
+use crate::http::head::{Refusal, address_to, authority, check, give};
 use crate::http::mark::mark_request;
 use crate::http::serve::{self, Handle};
 use crate::http::upload::Upload;
@@ -78,7 +78,7 @@ impl Handle for InboundHttp {
     async fn handle(self: Rc<Self>, request: Request<Received>) -> Result<Response<Body>, CutError> {
         let (mut parts, body) = request.into_parts();
         let mut call = Call::begin(&self.local, &self.from.downstream, &mut parts);
-        match self.answer(&mut call, parts, body).await {
+        match self.answer(&mut call, &mut parts, body).await {
             Ok(response) => Ok(response),
             Err(refusal) if refusal.reason == Reason::NotSent && self.version == HttpVersion::Http2 => {
                 call.record(|recording| recording.because(Reason::NotSent));
@@ -99,15 +99,15 @@ impl Handle for InboundHttp {
 }
 
 impl InboundHttp {
-    async fn answer(&self, call: &mut Call, mut parts: Parts, body: Received) -> Answer {
+    async fn answer(&self, call: &mut Call, parts: &mut Parts, body: Received) -> Answer {
         let rules = self.rules(call)?;
         call.between(self.scope(&rules));
-        call.hop = check(&mut parts, rules.strictness, |name| rules.headers.contains(name))?;
+        call.hop = check(parts, rules.strictness, |name| rules.headers.contains(name))?;
         strip_asserted(&mut parts.headers);
         strip_lookalikes(&mut parts.headers, &rules.headers);
-        self.authorize(call, &rules, &parts)?;
-        self.tell_of_peer(&mut parts);
-        let upload = call.upload(&parts, body, None, true);
+        self.authorize(call, &rules, parts)?;
+        self.tell_of_peer(parts);
+        let upload = call.upload(parts, body, None, true);
         let sent = self.to_application(call, &rules, parts, &upload).await;
         call.note(|entry| entry.upstream_host = Some(self.application.address));
         let (response, lease) = sent?;
@@ -177,7 +177,7 @@ impl InboundHttp {
         &self,
         call: &Call,
         rules: &Rules,
-        head: Parts,
+        head: &mut Parts,
         upload: &Upload,
     ) -> Result<(Response<Received>, Lease), Refusal> {
         let version = match rules.protocol {
@@ -189,27 +189,24 @@ impl InboundHttp {
             endpoint: Arc::clone(&self.application),
             version,
         };
-        let mut head = head;
-        address_to(&mut head, version, &call.hop);
+        address_to(head, version, &call.hop);
         let mut tries = 0;
         loop {
             let mut lease = self.local.pool.acquire(&to).await.map_err(|fault| self.unreachable(&fault))?;
             tries += 1;
-            let spare = (tries < TRIES && upload.can_repeat()).then(|| head.clone());
-            let fault = match lease.send(Request::from_parts(head, upload.body())).await {
+            let again = tries < TRIES && upload.can_repeat();
+            let request = Request::from_parts(give(head, again), upload.body());
+            let fault = match lease.send(request).await {
                 Ok(response) => return Ok((response, lease)),
                 Err(fault) => fault,
             };
             let raced = match fault {
                 SendFault::Unsent => true,
-                SendFault::Reset => {
-                    lease.is_used() && spare.as_ref().is_some_and(|s| is_idempotent(&s.method))
-                }
+                SendFault::Reset => lease.is_used() && is_idempotent(&head.method),
                 _ => false,
             };
-            match spare {
-                Some(spare) if raced && upload.can_repeat() => head = spare,
-                _ => return Err(of_send(&fault, upload)),
+            if !(again && raced && upload.can_repeat()) {
+                return Err(of_send(&fault, upload));
             }
         }
     }
@@ -264,5 +261,20 @@ impl Finish for Ending {
             End::Client => {}
         }
         recording.finish(upload.received(), summary.bytes, summary.grpc_status);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size<A, B, F>(_: impl Fn(A, B) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_request_under_way_is_small() {
+        let bytes = size(<InboundHttp as Handle>::handle);
+        assert!(bytes <= 2048, "{bytes} bytes");
     }
 }

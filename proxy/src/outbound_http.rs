@@ -72,7 +72,7 @@ impl Handle for OutboundHttp {
     async fn handle(self: Rc<Self>, request: Request<Incoming>) -> Result<Response<Body>, CutError> {
         let (mut parts, body) = request.into_parts();
         let mut call = Call::begin(&self.local, &self.from.downstream, &mut parts);
-        match self.answer(&mut call, parts, body).await {
+        match self.answer(&mut call, &mut parts, body).await {
             Ok(response) => Ok(response),
             Err(refusal) => Ok(call.refuse(refusal, TRUSTED)),
         }
@@ -89,18 +89,20 @@ impl Handle for OutboundHttp {
 }
 
 impl OutboundHttp {
-    async fn answer(&self, call: &mut Call, mut parts: Parts, body: Incoming) -> Answer {
-        call.hop = check(&mut parts, strictness(&call.snapshot), |_| false)?;
+    async fn answer(&self, call: &mut Call, parts: &mut Parts, body: Incoming) -> Answer {
+        call.hop = check(parts, strictness(&call.snapshot), |_| false)?;
         strip_asserted(&mut parts.headers);
         let found = self.find(call, authority(&parts.uri, &parts.headers)).await?;
         mark_request(&mut parts.headers, || self.local.random());
         let port = match &found.way {
             Way::Service { port, .. } => port,
-            Way::Address(direct) => return self.forward_to(call, &found, direct, parts, body).await,
+            Way::Address(direct) => {
+                return Box::pin(self.forward_to(call, &found, direct, parts, body)).await;
+            }
         };
-        let matched = route::find(&port.rules, &view(&parts)).ok_or(Refusal::from(Reason::NoRoute))?;
+        let matched = route::find(&port.rules, &view(parts)).ok_or(Refusal::from(Reason::NoRoute))?;
         match &matched.rule.rule.action {
-            HttpAction::Redirect(redirect) => Ok(self.redirect(call, &found, redirect, &matched, &parts)),
+            HttpAction::Redirect(redirect) => Ok(self.redirect(call, &found, redirect, &matched, parts)),
             HttpAction::Respond(direct) => Ok(self.respond(call, &found, direct, &matched)),
             HttpAction::Forward(_) => self.forward(call, &found, port.protocol, &matched, parts, body).await,
         }
@@ -113,7 +115,8 @@ impl OutboundHttp {
             return Ok(found);
         }
         let (mesh, dialled) = (&self.local.mesh, self.from.downstream.destination);
-        let found = resolve(mesh, &call.snapshot, &self.from.address, dialled, host).await?;
+        // Boxed, as everything that few requests come to: a request's own future stays small.
+        let found = Box::pin(resolve(mesh, &call.snapshot, &self.from.address, dialled, host)).await?;
         call.snapshot = mesh.snapshot();
         let found = Rc::new(found);
         *self.found.borrow_mut() = Some(Rc::clone(&found));
@@ -126,7 +129,7 @@ impl OutboundHttp {
         found: &Found,
         protocol: Protocol,
         matched: &Matched<'_>,
-        mut parts: Parts,
+        parts: &mut Parts,
         body: Incoming,
     ) -> Answer {
         let target = matched.rule.pick(self.local.random()).ok_or(Refusal::from(Reason::NoRoute))?;
@@ -135,7 +138,7 @@ impl OutboundHttp {
             entry.route_name = Arc::clone(&matched.rule.rule.source.name);
             entry.upstream_cluster = cluster.cluster.name.to_string();
         });
-        rewrite(&mut parts, matched, &target).ok_or(Refusal::from(Reason::BadPath))?;
+        rewrite(parts, matched, &target).ok_or(Refusal::from(Reason::BadPath))?;
         let plan = Plan {
             cluster,
             endpoint: self.pod_of(cluster),
@@ -144,9 +147,9 @@ impl OutboundHttp {
             client: self.version,
             hop: &call.hop,
             retries: &target.forward.retries,
-            deadline: deadline(call, target.forward.timeout, &parts),
+            deadline: deadline(call, target.forward.timeout, parts),
         };
-        let upload = call.upload(&parts, body, plan.deadline, may_retry(plan.retries));
+        let upload = call.upload(parts, body, plan.deadline, may_retry(plan.retries));
         let answered = attempts::attempt(&self.local, &plan, parts, &upload).await;
         let deadline = plan.deadline;
         let mut response = self.pass_on(call, found, answered, upload, deadline)?;
@@ -161,7 +164,7 @@ impl OutboundHttp {
         call: &mut Call,
         found: &Found,
         direct: &Direct,
-        parts: Parts,
+        parts: &mut Parts,
         body: Incoming,
     ) -> Answer {
         let plan = Plan {
@@ -172,9 +175,9 @@ impl OutboundHttp {
             client: self.version,
             hop: &call.hop,
             retries: &direct.retries,
-            deadline: deadline(call, None, &parts),
+            deadline: deadline(call, None, parts),
         };
-        let upload = call.upload(&parts, body, plan.deadline, may_retry(plan.retries));
+        let upload = call.upload(parts, body, plan.deadline, may_retry(plan.retries));
         let answered = attempts::attempt(&self.local, &plan, parts, &upload).await;
         let deadline = plan.deadline;
         self.pass_on(call, found, answered, upload, deadline)
@@ -337,5 +340,20 @@ impl Finish for Ending {
             End::Client => {}
         }
         recording.finish(upload.received(), summary.bytes, summary.grpc_status);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size<A, B, F>(_: impl Fn(A, B) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_request_under_way_is_small() {
+        let bytes = size(<OutboundHttp as Handle>::handle);
+        assert!(bytes <= 3072, "{bytes} bytes");
     }
 }

@@ -96,6 +96,11 @@ pub fn set_authority(parts: &mut Parts, authority: &HeaderValue) {
     }
 }
 
+/// The head to send: a copy where it may be sent again, else itself.
+pub fn give(head: &mut Parts, again: bool) -> Parts {
+    if again { head.clone() } else { std::mem::replace(head, http::Request::new(()).into_parts().0) }
+}
+
 /// Writes the head as the next hop's HTTP has it: the form of the target, `Host`, and the hop-by-hop fields that are
 /// ours to say.
 pub fn address_to(parts: &mut Parts, version: HttpVersion, hop: &Hop) {

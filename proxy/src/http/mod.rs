@@ -6,8 +6,10 @@ pub mod version;
 pub mod fault;
 /// Where hyper's own tasks run.
 pub mod exec;
-/// The strict scanner in front of hyper.
+/// The strict scanner of what clients send.
 pub mod guard;
+/// The strict scanner of what upstreams answer.
+pub mod client_guard;
 /// How long a body may take.
 pub mod patience;
 /// Response bodies.

@@ -187,7 +187,8 @@ mod tests {
         };
         let (answer, ended) = LocalSet::new().run_until(async { tokio::join!(client, server) }).await;
         ended.unwrap();
-        let statuses: Vec<_> = answer.matches("HTTP/1.1 200 ").chain(answer.matches("HTTP/1.1 500 ")).collect();
+        let statuses: Vec<_> =
+            answer.matches("HTTP/1.1 200 ").chain(answer.matches("HTTP/1.1 500 ")).collect();
         assert_eq!(statuses.len(), 3, "{answer}");
         assert_eq!(answer.matches("HTTP/1.1 500 ").count(), 1, "{answer}");
     }

@@ -13,8 +13,8 @@ use weft_core::http::head::Limits;
 
 use super::connect::{ConnectFault, Destination};
 use super::gate::OpenConnection;
+use crate::http::client_guard::{Asked, ClientGuard};
 use crate::http::exec::LocalExecutor;
-use crate::http::guard::{Asked, ClientGuard};
 use crate::http::upload::UploadBody;
 use crate::http::version::{CONNECTION_WINDOW, HEADER_LIST, HttpVersion, SEND_BUFFER, STREAM_WINDOW};
 use crate::io::Io;

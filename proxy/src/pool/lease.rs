@@ -66,10 +66,7 @@ impl Lease {
     ///
     /// # Errors
     /// [`SendFault`]: what is known of the request's fate.
-    pub async fn send(
-        &mut self,
-        mut request: Request<UploadBody>,
-    ) -> Result<Response<Incoming>, SendFault> {
+    pub async fn send(&mut self, mut request: Request<UploadBody>) -> Result<Response<Incoming>, SendFault> {
         let permission = request.body().permission();
         match &mut self.connection {
             Some(Connection::Http1(connection)) => {

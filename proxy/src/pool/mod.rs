@@ -110,7 +110,7 @@ impl Pool {
         if let Some(lease) = slot.take(to) {
             return Ok(lease);
         }
-        self.wait(&slot, to).await
+        Box::pin(self.wait(&slot, to)).await
     }
 
     async fn wait(&self, slot: &Rc<Slot>, to: &Destination) -> Result<Lease, PoolFault> {

@@ -27,10 +27,13 @@ fn is_refused((answer, upstream): &(String, Upstream), status: u16) {
 #[tokio::test]
 async fn a1_length_and_encoding_are_refused() {
     on_worker(async {
-        let both = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
+        let both =
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
         let seen = sends(both).await;
         is_refused(&seen, 400);
-        assert!(seen.0.contains("x-weft-reason: bad_request\r\n") && seen.0.contains("connection: close\r\n"));
+        assert!(
+            seen.0.contains("x-weft-reason: bad_request\r\n") && seen.0.contains("connection: close\r\n")
+        );
     })
     .await;
 }
@@ -73,8 +76,7 @@ async fn a18_garbage_after_a_request_does_not_spoil_it() {
 #[tokio::test]
 async fn a20_connection_cannot_take_end_to_end_fields_away() {
     on_worker(async {
-        let (answer, upstream) =
-            sends("GET / HTTP/1.1\r\nHost: a\r\nConnection: close, host\r\n\r\n").await;
+        let (answer, upstream) = sends("GET / HTTP/1.1\r\nHost: a\r\nConnection: close, host\r\n\r\n").await;
         is_refused(&(answer, upstream), 400);
         let (_, upstream) =
             sends("GET / HTTP/1.1\r\nHost: a\r\nConnection: close, x-hop\r\nx-hop: 1\r\n\r\n").await;

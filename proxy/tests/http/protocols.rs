@@ -15,11 +15,11 @@ use weft_testkit::world::{World, identity};
 use crate::bed::{Bed, on_worker};
 
 fn get(path: &str) -> Request<Full<Bytes>> {
-    Request::builder().uri(format!("http://a{path}")).body(Full::default()).unwrap()
+    Request::builder().uri(format!("http://a{path}")).body(Full::default()).expect("a request")
 }
 
 async fn text(response: Response<hyper::body::Incoming>) -> String {
-    let body = response.into_body().collect().await.unwrap().to_bytes();
+    let body = response.into_body().collect().await.expect("a body").to_bytes();
     String::from_utf8_lossy(&body).into_owned()
 }
 
@@ -116,7 +116,8 @@ async fn streams_flow_both_ways_at_once() {
 #[tokio::test]
 async fn c14_a_refused_stream_is_sent_again_whatever_the_method() {
     on_worker(async {
-        let upstream = Upstream2::start(vec![What::Reset(h2::Reason::REFUSED_STREAM), What::Answer("ok")]).await;
+        let upstream =
+            Upstream2::start(vec![What::Reset(h2::Reason::REFUSED_STREAM), What::Answer("ok")]).await;
         let world = World::new().service("a", Protocol::Http2, &[upstream.address]);
         let proxy = Bed::new(&world).outbound(&world, "a", Http2).await;
         let mut client = http2::connect(proxy).await;
@@ -253,7 +254,10 @@ async fn a_pod_that_ends_says_that_nothing_was_sent_and_its_clients_go_elsewhere
         let mut client = Wire::connect(one).await;
         client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n").await;
         let answer = client.rest().await;
-        assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("x-weft-reason: not_sent\r\n"), "{answer}");
+        assert!(
+            answer.starts_with("HTTP/1.1 503 ") && answer.contains("x-weft-reason: not_sent\r\n"),
+            "{answer}"
+        );
         let refused = http2::connect(two).await.send_request(get("/")).await.unwrap_err();
         assert!(http2::reset_with(&refused) == Some(h2::Reason::REFUSED_STREAM), "{refused:?}");
     })

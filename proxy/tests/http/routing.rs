@@ -35,12 +35,16 @@ async fn a_request_goes_out_and_in_and_its_answer_comes_back() {
         assert_eq!(application.connections(), 1, "connections are kept");
         let request = &application.requests()[0];
         assert!(request.starts_with("GET /hello?a=b HTTP/1.1\r\n"), "{request}");
-        for line in ["Host: reviews\r\n", "X-CuStOm: 1\r\n", "x-request-id: ", "x-envoy-attempt-count: 1\r\n"] {
+        for line in ["Host: reviews\r\n", "X-CuStOm: 1\r\n", "x-request-id: ", "x-envoy-attempt-count: 1\r\n"]
+        {
             assert!(request.contains(line), "{line} in {request}");
         }
         let metrics = bed.metrics();
         let counted = metrics.lines().find(|line| line.starts_with("istio_requests_total{")).unwrap();
-        assert!(counted.contains("destination_service_name=\"reviews\"") && counted.ends_with(" 3"), "{counted}");
+        assert!(
+            counted.contains("destination_service_name=\"reviews\"") && counted.ends_with(" 3"),
+            "{counted}"
+        );
     })
     .await;
 }
@@ -70,7 +74,8 @@ async fn the_first_rule_that_matches_decides() {
             scheme: None,
             status: StatusCode::FOUND,
         };
-        let on = |path: &str| vec![HttpMatch { uri: Some(StringMatch::Exact(path.into())), ..Default::default() }];
+        let on =
+            |path: &str| vec![HttpMatch { uri: Some(StringMatch::Exact(path.into())), ..Default::default() }];
         let teapot = DirectResponse { status: StatusCode::IM_A_TEAPOT, body: "short".into() };
         let world = World::new()
             .service("reviews", Protocol::Http, &[upstream.address])
@@ -89,7 +94,10 @@ async fn the_first_rule_that_matches_decides() {
 
         client.send("GET /old HTTP/1.1\r\nHost: reviews\r\n\r\n").await;
         let answer = client.message().await;
-        assert!(answer.starts_with("HTTP/1.1 302 ") && answer.contains("location: http://reviews/new\r\n"), "{answer}");
+        assert!(
+            answer.starts_with("HTTP/1.1 302 ") && answer.contains("location: http://reviews/new\r\n"),
+            "{answer}"
+        );
         assert!(answer.contains("x-weft-reason: redirect\r\n"), "{answer}");
 
         client.send("GET /tea HTTP/1.1\r\nHost: reviews\r\n\r\n").await;
@@ -101,7 +109,10 @@ async fn the_first_rule_that_matches_decides() {
         assert!(answer.contains("x-added: too\r\n") && answer.ends_with("up"), "{answer}");
         let request = &upstream.requests()[0];
         assert!(request.starts_with("GET /prefix/x HTTP/1.1\r\n"), "{request}");
-        assert!(request.contains("Host: other.example\r\n") && request.contains("x-set: yes\r\n"), "{request}");
+        assert!(
+            request.contains("Host: other.example\r\n") && request.contains("x-set: yes\r\n"),
+            "{request}"
+        );
     })
     .await;
 }
@@ -143,7 +154,10 @@ async fn e6_a_denied_request_is_told_the_reason_only_in_the_mesh() {
             let mut client = Wire::connect(proxy).await;
             client.send(request).await;
             let answer = client.message().await;
-            assert!(answer.starts_with("HTTP/1.1 403 ") && answer.ends_with("RBAC: access denied"), "{answer}");
+            assert!(
+                answer.starts_with("HTTP/1.1 403 ") && answer.ends_with("RBAC: access denied"),
+                "{answer}"
+            );
             assert_eq!(answer.contains("x-weft-reason: policy_denied\r\n"), told, "{answer}");
             assert!(!answer.contains("secret"), "{answer}");
         }
@@ -162,7 +176,8 @@ async fn d15_identity_headers_are_the_meshs_to_say() {
         let application = Upstream::replying(body).await;
         let world = World::new().port(8080, Protocol::Http);
         let bed = Bed::new(&world);
-        let request = "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-Client-Cert: forged\r\nx_weft_reason: forged\r\n\r\n";
+        let request =
+            "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-Client-Cert: forged\r\nx_weft_reason: forged\r\n\r\n";
         for peer in [None, Some(identity("gateway"))] {
             let proxy = bed.inbound(application.address, Http1, peer.clone()).await;
             let mut client = Wire::connect(proxy).await;
@@ -173,7 +188,11 @@ async fn d15_identity_headers_are_the_meshs_to_say() {
             assert!(!seen.contains("forged"), "{seen}");
             let told = "x-forwarded-client-cert: By=spiffe://cluster.local/ns/default/sa/client;Subject=\"\";\
                         URI=spiffe://cluster.local/ns/default/sa/gateway\r\n";
-            assert_eq!(seen.to_ascii_lowercase().contains(&told.to_ascii_lowercase()), peer.is_some(), "{seen}");
+            assert_eq!(
+                seen.to_ascii_lowercase().contains(&told.to_ascii_lowercase()),
+                peer.is_some(),
+                "{seen}"
+            );
         }
     })
     .await;

@@ -173,7 +173,8 @@ async fn a22_interim_responses_are_dropped_and_bounded() {
 #[tokio::test(start_paused = true)]
 async fn a_client_that_goes_away_aborts_the_upstream() {
     on_worker(async {
-        let script = vec![Step::Request, respond("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc"), Step::Request];
+        let script =
+            vec![Step::Request, respond("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc"), Step::Request];
         let upstream = Upstream::start(vec![script]).await;
         let world = world(&[&upstream]);
         let bed = Bed::new(&world);
