@@ -14,6 +14,7 @@ use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use clap::ValueEnum;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
 use tokio::time::Instant;
 
@@ -100,7 +101,7 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// The load, with reports or a progress line on the way.
+/// The load, with reports or a progress line on the way. SIGINT and SIGTERM end it early.
 async fn watched(args: &Args) -> Result<Summary> {
     let run = Run::start(args).await?;
     let progress = args.report.is_none() && std::io::stderr().is_terminal();
@@ -108,9 +109,12 @@ async fn watched(args: &Args) -> Result<Summary> {
     let mut ticks = tokio::time::interval_at(run.started + interval, interval);
     let ended = run.ended();
     tokio::pin!(ended);
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     loop {
         tokio::select! {
             () = &mut ended => break,
+            _ = interrupt.recv() => run.stop(),
+            _ = terminate.recv() => run.stop(),
             _ = ticks.tick() => match args.report {
                 Some(_) => output::json(&run.summary(false)),
                 None if progress => eprint!("\r{}", progress_line(&run.summary(false))),
@@ -180,6 +184,11 @@ impl Run {
     /// The counts so far.
     pub fn summary(&self, done: bool) -> Summary {
         self.shared.tally.borrow().summary(self.started.elapsed(), done)
+    }
+
+    /// Begins no further request; those that are under way are finished.
+    pub fn stop(&self) {
+        self.shared.left.set(0);
     }
 
     /// Waits for the end.

@@ -38,6 +38,8 @@ pub struct Summary {
     pub errors: Counts,
     /// Answers by the `x-weft-reason` header: those that a sidecar made.
     pub reasons: Counts,
+    /// Answers by the `x-weft-policy` header: those that a policy refused.
+    pub policies: Counts,
     /// Connections that were opened.
     pub connections_opened: u64,
     /// Connections that the other side closed.
@@ -70,6 +72,7 @@ impl Tally {
             (&mut counted.versions, "x-echo-version"),
             (&mut counted.pods, "x-echo-pod"),
             (&mut counted.reasons, "x-weft-reason"),
+            (&mut counted.policies, "x-weft-policy"),
         ];
         for (counts, header) in names {
             if let Some(value) = headers.get(header).and_then(|v| v.to_str().ok()) {
@@ -144,6 +147,7 @@ impl Summary {
             pods: less(&self.pods, &earlier.pods),
             errors: less(&self.errors, &earlier.errors),
             reasons: less(&self.reasons, &earlier.reasons),
+            policies: less(&self.policies, &earlier.policies),
             connections_opened: self.connections_opened - earlier.connections_opened,
             connections_closed: self.connections_closed - earlier.connections_closed,
             latency_ms: self.latency_ms,
@@ -161,6 +165,7 @@ impl Summary {
             ("pod", &self.pods),
             ("error", &self.errors),
             ("reason", &self.reasons),
+            ("policy", &self.policies),
         ];
         for (what, counts) in all.into_iter().filter(|(_, counts)| !counts.is_empty()) {
             let each: Vec<_> = counts.iter().map(|(name, n)| format!("{name}: {n}")).collect();

@@ -1,0 +1,160 @@
+//! `weft demo`: the built-in sample as a mesh on this machine, and a guided tour of what a mesh is for. Everything is real:
+//! sidecars, controller, redirection, mTLS, manifests. Each step measures what it shows and says whether it held.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::LocalSet;
+
+use crate::demo::findings::Summary;
+use crate::demo::sample::Sample;
+use crate::demo::stage::Stage;
+use crate::demo::view::View;
+use crate::output;
+use crate::up::{Mesh, Options};
+
+/// What a step found.
+pub mod findings;
+/// Judgements.
+pub mod judge;
+/// Metrics as text.
+pub mod metrics;
+/// The built-in sample.
+pub mod sample;
+/// What can be read in frames.
+pub mod frames;
+/// A look at the network.
+pub mod capture;
+/// Live progress.
+pub mod view;
+/// Requests that run in a pod.
+pub mod traffic;
+/// What the steps work with.
+pub mod stage;
+/// Step 1.
+pub mod split;
+/// Step 2.
+pub mod mtls;
+/// Step 3.
+pub mod policy;
+/// Step 4.
+pub mod ejection;
+/// Step 5.
+pub mod crash;
+/// Step 6.
+pub mod edit;
+/// Step 7.
+pub mod broken;
+/// Step 8.
+pub mod outage;
+/// The order of the steps.
+pub mod tour;
+
+/// How long the mesh may take to be ready.
+const READY: Duration = Duration::from_secs(60);
+
+/// `weft demo`
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  weft demo                 the tour, about two minutes
+  weft demo --hold          then leave the mesh running, with commands to try, until Ctrl-C
+  weft demo -o json         only the result, on standard output")]
+pub struct Args {
+    /// The mesh's name
+    #[arg(short = 'N', long, default_value = "demo")]
+    name: String,
+    /// Leave the mesh running after the tour, until Ctrl-C
+    #[arg(long)]
+    hold: bool,
+    /// Write the sample's files into this directory and keep them
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// How the result is printed
+    #[arg(short, long, value_enum, default_value_t = Format::Text)]
+    output: Format,
+}
+
+/// How the result is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people
+    Text,
+    /// For programs
+    Json,
+}
+
+/// Runs the sample and the tour.
+///
+/// # Errors
+/// When the mesh cannot be started.
+pub async fn run(args: Args) -> Result<ExitCode> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let tour = LocalSet::new();
+    let tour = tour.run_until(held(&args));
+    tokio::select! {
+        code = tour => code,
+        _ = interrupt.recv() => Ok(ExitCode::from(130)),
+        _ = terminate.recv() => Ok(ExitCode::from(143)),
+    }
+}
+
+async fn held(args: &Args) -> Result<ExitCode> {
+    let home = home(args.dir.as_deref())?;
+    let view = View::new(args.output == Format::Json);
+    view.doing("starting the sample");
+    let sample = Sample::write(&home)?;
+    let options = Options { name: args.name.clone(), ..Options::new(sample.dir()) };
+    let mesh = Rc::new(Mesh::start(options).await?);
+    mesh.wait_ready(READY).await?;
+    let stage = Stage { mesh, sample, view };
+    stage.view.note("the sample runs: client, api-gateway, content-service v1 and v2, two replicas each");
+    let summary = tour::walk(&stage).await;
+    result(args, &stage, &summary);
+    if args.hold {
+        hold(args, &stage);
+        std::future::pending::<()>().await;
+    }
+    let code = if summary.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    let mesh = Rc::try_unwrap(stage.mesh).map_err(|_| anyhow::anyhow!("a command still runs in the mesh"))?;
+    mesh.down().await?;
+    Ok(code)
+}
+
+fn result(args: &Args, stage: &Stage, summary: &Summary) {
+    match args.output {
+        Format::Text => stage.view.summary(summary),
+        Format::Json => {
+            stage.view.close();
+            output::line(serde_json::to_string(summary).unwrap_or_default());
+        }
+    }
+}
+
+fn hold(args: &Args, stage: &Stage) {
+    let name = &args.name;
+    output::progress(format!(
+        "\nThe mesh runs until Ctrl-C. To try, in another terminal:\n\n  \
+         weft get -N {name}\n  \
+         weft exec -N {name} deploy/client -- curl -s http://api-gateway/\n  \
+         weft exec -N {name} deploy/client -- curl -s -H 'end-user: premium' http://api-gateway/\n  \
+         weft exec -N {name} deploy/client -- curl -si -X DELETE http://content-service/\n  \
+         weft logs -N {name} deploy/content-service-v1 -c weft-proxy\n  \
+         $EDITOR {}\n",
+        stage.sample.dir().join(sample::FILE).display()
+    ));
+}
+
+fn home(given: Option<&Path>) -> Result<PathBuf> {
+    let dir = match given {
+        Some(dir) => dir.to_owned(),
+        None => std::env::temp_dir().join(format!("weft-demo-{}", std::process::id())),
+    };
+    std::fs::create_dir_all(&dir).with_context(|| format!("make {}", dir.display()))?;
+    Ok(dir)
+}

@@ -1,0 +1,84 @@
+//! Step 8: the controller is away for ten seconds under load, and a sidecar is restarted meanwhile. It comes back with what
+//! it held, and serves before the controller does.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use crate::demo::findings::Findings;
+use crate::demo::stage::{CONTENT, GATEWAY, LOOK, Stage};
+use crate::load::tally::Summary;
+
+/// What the step shows.
+pub const NAME: &str = "the controller away, a sidecar restarted";
+/// How long the controller is away.
+const AWAY: Duration = Duration::from_secs(10);
+/// Connections of each load.
+const CONNECTIONS: u64 = 10;
+/// How long the controller and the sidecars may take to find each other again.
+const REUNITED: Duration = Duration::from_secs(20);
+
+/// Runs the step.
+///
+/// # Errors
+/// When requests cannot be sent.
+pub async fn run(stage: &Stage) -> Result<Findings> {
+    let replica = stage.replica("v1").await?;
+    let connections = CONNECTIONS.to_string();
+    let start = |url: &str| stage.client(url, &["-c", &connections, "--rate", "200", "--duration", "120s"]);
+    let (mut direct, mut through) = (start(CONTENT)?, start(GATEWAY)?);
+    direct.until(Duration::from_secs(5), |s| s.requests >= 100).await;
+    through.until(Duration::from_secs(5), |s| s.requests >= 100).await;
+    stage.view.doing("the controller is away");
+    stage.mesh.stop_controller().await?;
+    let stopped = Instant::now();
+    tokio::time::sleep(AWAY / 5).await;
+    stage.view.doing(format!("the controller is away, the sidecar of {} is killed", replica.name));
+    stage.mesh.kill_sidecar(&replica).await?;
+    let killed = Instant::now();
+    let before = answers(&direct.now(), &replica.name);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let served = direct.until(AWAY - stopped.elapsed(), |s| answers(s, &replica.name) > before + CONNECTIONS).await;
+    let served = (answers(&served, &replica.name) > before + CONNECTIONS).then(|| killed.elapsed().as_millis());
+    tokio::time::sleep(AWAY.saturating_sub(stopped.elapsed())).await;
+    stage.mesh.start_controller().await?;
+    stage.view.doing("the controller comes back");
+    let reunited = reunited(stage).await;
+    let (direct, through) = (direct.stop().await?, through.stop().await?);
+    let failed = direct.failed() + through.failed();
+    let mut found = Findings::default();
+    found.figure("away_s", AWAY.as_secs());
+    found.figure("requests", direct.requests + through.requests);
+    found.figure("failed", failed);
+    found.figure("errors", [&direct.errors, &through.errors]);
+    found.figure("answers", [&direct.statuses, &through.statuses]);
+    found.figure("restarted", &replica.name);
+    found.figure("serves_again_after_ms", served);
+    found.figure("sidecars_connected_again_after_ms", reunited.map(|t| t.as_millis()));
+    found.promise("no request failed but those in flight in the killed sidecar", failed <= 2 * CONNECTIONS);
+    found.promise("the restarted sidecar serves while the controller is away", served.is_some());
+    found.promise("the controller comes back", reunited.is_some());
+    found.say(format!("{failed} of {} requests failed", direct.requests + through.requests));
+    let again = served.map_or("not at all".to_owned(), |ms| format!("after {ms} ms"));
+    found.say(format!("the restarted sidecar served {again}, without a controller"));
+    Ok(found)
+}
+
+fn answers(summary: &Summary, pod: &str) -> u64 {
+    summary.pods.get(pod).copied().unwrap_or(0)
+}
+
+/// How long until every sidecar is connected to the controller again; `None` when it took too long.
+async fn reunited(stage: &Stage) -> Option<Duration> {
+    let began = Instant::now();
+    while began.elapsed() < REUNITED {
+        if let (Ok(sync), Ok(state)) = (stage.controller("/sync").await, stage.mesh.state().await) {
+            let meshed = state.pods.iter().filter(|p| p.namespace == "default").count();
+            if sync["sidecars"].as_array().is_some_and(|all| all.len() >= meshed) {
+                return Some(began.elapsed());
+            }
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    None
+}

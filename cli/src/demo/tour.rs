@@ -1,0 +1,35 @@
+//! The order of the steps. The ejection of step 4 runs its half minute while 5, 6, 7 and 8 are shown.
+
+use std::future::Future;
+
+use anyhow::Result;
+
+use crate::demo::findings::{Findings, Report, Summary, failed};
+use crate::demo::stage::Stage;
+use crate::demo::{broken, crash, edit, ejection, mtls, outage, policy, split};
+
+/// Walks through all steps.
+pub async fn walk(stage: &Stage) -> Summary {
+    let one = step(stage, 1, split::NAME, split::run(stage)).await;
+    let two = step(stage, 2, mtls::NAME, mtls::run(stage)).await;
+    let three = step(stage, 3, policy::NAME, policy::run(stage)).await;
+    let ejection = ejection::begin(stage).await;
+    let five = step(stage, 5, crash::NAME, crash::run(stage)).await;
+    let six = step(stage, 6, edit::NAME, edit::run(stage)).await;
+    let seven = step(stage, 7, broken::NAME, broken::run(stage)).await;
+    let eight = step(stage, 8, outage::NAME, outage::run(stage)).await;
+    let four = async { ejection::finish(stage, ejection?).await };
+    let four = step(stage, 4, ejection::NAME, four).await;
+    Summary::of(vec![one, two, three, four, five, six, seven, eight])
+}
+
+async fn step(
+    stage: &Stage,
+    number: usize,
+    name: &'static str,
+    run: impl Future<Output = Result<Findings>>,
+) -> Report {
+    let report = Box::pin(run).await.map_or_else(|e| failed(name, &e), |found| found.report(name));
+    stage.view.ended(number, &report);
+    report
+}
