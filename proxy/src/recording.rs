@@ -3,14 +3,14 @@
 use std::rc::Rc;
 
 use http::request::Parts;
-use http::{HeaderMap, Response, StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
 use http_body::Body as _;
 use tokio::time::Instant;
 use weft_core::http::grpc::is_grpc;
 use weft_core::reason::Reason;
 
 use crate::downstream::Downstream;
-use crate::http::answer::{Asker, answer_with, status_of};
+use crate::http::answer::{Asker, POLICY, answer_with, status_of};
 use crate::http::body::{Body, grpc_status};
 use crate::http::head::{Refusal, authority};
 use crate::local::Local;
@@ -69,6 +69,11 @@ impl Recording {
     /// The policy that refused it.
     pub fn denied_by(&mut self, policy: &weft_core::model::name::ObjectName) {
         self.change(|record| record.policy = Some(policy.to_string().into()));
+    }
+
+    fn policy(&self) -> Option<HeaderValue> {
+        let policy = self.record.as_ref()?.policy.as_deref()?;
+        HeaderValue::from_str(policy).ok()
     }
 
     /// Notes the ends of the client's connection.
@@ -142,7 +147,10 @@ fn text(headers: &HeaderMap, name: &str) -> String {
 pub fn refuse(recording: Option<Recording>, refusal: Refusal, trusted: bool) -> Response<Body> {
     let grpc = recording.as_ref().is_some_and(Recording::is_grpc);
     let status = refusal.status.unwrap_or_else(|| status_of(refusal.reason));
-    let response = answer_with(refusal.reason, status, Asker { grpc, trusted });
+    let mut response = answer_with(refusal.reason, status, Asker { grpc, trusted });
+    if let Some(policy) = recording.as_ref().and_then(Recording::policy).filter(|_| trusted) {
+        response.headers_mut().insert(POLICY, policy);
+    }
     finish_own(recording, response, refusal.reason)
 }
 

@@ -10,6 +10,8 @@ use super::body::Body;
 
 /// The header that says why the mesh answered in the application's stead; to mTLS peers and the own application only.
 pub const REASON: HeaderName = HeaderName::from_static("x-weft-reason");
+/// The policy that refused the request, `namespace/name`; to those who are told the reason.
+pub const POLICY: HeaderName = HeaderName::from_static("x-weft-policy");
 /// Envoy's word for [`Reason::Overflow`], which clients of Istio look for.
 const OVERLOADED: HeaderName = HeaderName::from_static("x-envoy-overloaded");
 
