@@ -21,6 +21,7 @@ use crate::up::manifest::Template;
 use crate::up::net::{self, PodAddress};
 use crate::up::plan::{self, Identity, PodPlan};
 use crate::up::process::{self, Reaper};
+use crate::up::proxy_config;
 use crate::up::rollout::{Kind, Workload};
 use crate::up::supervisor::{HOME, Input, Inputs, Mesh, pod_dir};
 use crate::up::{logs, wire};
@@ -250,14 +251,16 @@ fn sidecar(plan: &PodPlan, template: &Template) -> Result<plan::SidecarPlan, Str
     let mut sidecar = plan::sidecar(&template.metadata)?;
     let addresses: Vec<String> = plan.address.all().iter().map(ToString::to_string).collect();
     let variable = |name: &str, value: String| (name.to_owned(), value);
-    sidecar.env = vec![
+    sidecar.env = proxy_config::variables(&template.metadata)?;
+    // Ours come last: they hold.
+    sidecar.env.extend([
         variable("WEFT_POD_NAME", plan.name.clone()),
         variable("WEFT_POD_NAMESPACE", plan.namespace.clone()),
         variable("WEFT_POD_IPS", addresses.join(",")),
         variable("WEFT_SERVICE_ACCOUNT", plan::service_account(&template.spec).to_owned()),
         variable("WEFT_CONTROLLER", format!("https://{}:15012", net::GATEWAY)),
         variable("WEFT_WORKERS", "1".into()),
-    ];
+    ]);
     Ok(sidecar)
 }
 
