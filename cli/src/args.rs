@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::{commands, echo, get, load};
+use crate::{commands, demo, echo, get, load};
 
 /// A service mesh for Kubernetes, on this machine or in a cluster
 #[derive(Debug, Parser)]
@@ -17,6 +17,8 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Show a working mesh on this machine: a sample, and a tour of what a mesh does
+    Demo(demo::Args),
     /// Run a directory of Kubernetes manifests as a mesh on this machine
     Up(commands::Up),
     /// End a local mesh
@@ -31,6 +33,9 @@ enum Command {
     Echo(echo::Args),
     /// Ask a URL again and again, and count the answers
     Load(Box<load::Args>),
+    /// Read what passes on a network
+    #[command(hide = true)]
+    Capture(demo::capture::Args),
 }
 
 /// Runs a command.
@@ -39,6 +44,7 @@ enum Command {
 /// What went wrong, and what to do about it.
 pub fn run(cli: Cli) -> Result<ExitCode> {
     match cli.command {
+        Command::Demo(args) => wait(demo::run(args)),
         Command::Up(args) => wait(commands::up(args)),
         Command::Down(args) => wait(commands::down(args)),
         Command::Exec(args) => wait(commands::exec(args)),
@@ -46,6 +52,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Get(args) => wait(get::get(args)),
         Command::Echo(args) => echo::run(args).map(|()| ExitCode::SUCCESS),
         Command::Load(args) => load::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Capture(args) => wait(async { demo::capture::run(args).await.map(|()| ExitCode::SUCCESS) }),
     }
 }
 

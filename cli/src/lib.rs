@@ -12,6 +12,8 @@ pub mod echo;
 pub mod load;
 /// Local meshes.
 pub mod up;
+/// The guided tour.
+pub mod demo;
 /// The commands about local meshes.
 pub mod commands;
 /// How a local mesh stands.

@@ -48,7 +48,12 @@ pub async fn run(stage: &Stage) -> Result<Findings> {
     found.promise("the last good split stays", within_chance(v1, all.requests, 0.5));
     found.promise("mending clears the error", mended.is_some());
     let count = told.iter().flatten().count();
-    found.say(format!("{count} of {} mistakes told, {} of {} requests failed", MISTAKES.len(), all.failed(), all.requests));
+    found.say(format!(
+        "{count} of {} mistakes told, {} of {} requests failed",
+        MISTAKES.len(),
+        all.failed(),
+        all.requests
+    ));
     Ok(found)
 }
 
@@ -68,7 +73,9 @@ async fn wait<T>(stage: &Stage, wanted: impl Fn(&[Value]) -> Option<T>) -> Resul
 /// What is wrong, without mere warnings.
 fn errors(page: &Value) -> Vec<Value> {
     let all = page["reports"].as_array().cloned().unwrap_or_default();
-    all.into_iter().filter(|r| !r["severity"].as_str().is_some_and(|s| s.eq_ignore_ascii_case("warning"))).collect()
+    all.into_iter()
+        .filter(|r| !r["severity"].as_str().is_some_and(|s| s.eq_ignore_ascii_case("warning")))
+        .collect()
 }
 
 /// Whether a report names the file, a line of the mistake and its field.
@@ -76,7 +83,9 @@ fn names(report: &Value, mistake: &Mistake, text: &str) -> bool {
     let is = |key: &str, wanted: &dyn Fn(&str) -> bool| report[key].as_str().is_some_and(wanted);
     let line = report["line"].as_u64().and_then(|line| u32::try_from(line).ok()).unwrap_or(0);
     let (first, last) = around(mistake, text);
-    is("file", &|file| file.ends_with(FILE)) && is("field", &|f| f.starts_with(mistake.field)) && (first..=last).contains(&line)
+    is("file", &|file| file.ends_with(FILE))
+        && is("field", &|f| f.starts_with(mistake.field))
+        && (first..=last).contains(&line)
 }
 
 /// The lines among which the mistake's must be: its own, and for a list whose items are wrong together the list's.
@@ -102,7 +111,8 @@ mod tests {
     fn a_report_must_name_the_very_line() {
         let text = MISTAKES[0].made_in(&split(50, 50));
         let line = MISTAKES[0].lines(&text)[0];
-        let report = |line: u32, field: &str| json!({"file": "/x/content-service.yaml", "line": line, "field": field});
+        let report =
+            |line: u32, field: &str| json!({"file": "/x/content-service.yaml", "line": line, "field": field});
         assert!(names(&report(line, MISTAKES[0].field), &MISTAKES[0], &text));
         assert!(!names(&report(line + 1, MISTAKES[0].field), &MISTAKES[0], &text));
         assert!(!names(&report(line, "spec.host"), &MISTAKES[0], &text));

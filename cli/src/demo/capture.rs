@@ -1,10 +1,8 @@
 //! A look at the network between the pods: `weft capture` reads every frame that passes, until it is told to stop.
 
-use std::os::fd::{AsRawFd, OwnedFd};
-
 use anyhow::{Context, Result};
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, setsockopt, socket, sockopt};
-use tokio::io::unix::AsyncFd;
+use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, setsockopt, socket, sockopt};
+use tokio::net::UdpSocket;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::demo::frames::Seen;
@@ -29,10 +27,12 @@ pub struct Args {
 /// When packets may not be read here.
 pub async fn run(args: Args) -> Result<()> {
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
-    let socket = socket(AddressFamily::Packet, SockType::Raw, flags, SockProtocol::EthAll).context("read packets")?;
+    let socket =
+        socket(AddressFamily::Packet, SockType::Raw, flags, SockProtocol::EthAll).context("read packets")?;
     // More is better; what the system allows will do.
     let _ = setsockopt(&socket, sockopt::RcvBuf, &BUFFER);
-    let socket = AsyncFd::new(socket)?;
+    // Nothing but recv(2) is asked of it, which is the same for every kind of datagram.
+    let socket = UdpSocket::from_std(socket.into())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     output::line("{}");
     let words: Vec<Vec<u8>> = args.words.into_iter().map(String::into_bytes).collect();
@@ -45,14 +45,10 @@ pub async fn run(args: Args) -> Result<()> {
     Ok(())
 }
 
-async fn look(socket: &AsyncFd<OwnedFd>, seen: &mut Seen, words: &[Vec<u8>]) -> Result<()> {
+async fn look(socket: &UdpSocket, seen: &mut Seen, words: &[Vec<u8>]) -> Result<()> {
     let mut frame = vec![0; FRAME];
     loop {
-        let mut ready = socket.readable().await?;
-        let read = ready.try_io(|s| Ok(recv(s.as_raw_fd(), &mut frame, MsgFlags::empty())?));
-        match read {
-            Ok(length) => seen.frame(&frame[..length?], words),
-            Err(_would_block) => {}
-        }
+        let length = socket.recv(&mut frame).await?;
+        seen.frame(&frame[..length], words);
     }
 }

@@ -17,7 +17,8 @@ const REPLACED: Duration = Duration::from_secs(20);
 /// # Errors
 /// When requests cannot be sent.
 pub async fn run(stage: &Stage) -> Result<Findings> {
-    let mut load = stage.client(CONTENT, &["-c", "10", "--rate", "200", "-H", "end-user: premium", "--duration", "60s"])?;
+    let mut load = stage
+        .client(CONTENT, &["-c", "10", "--rate", "200", "-H", "end-user: premium", "--duration", "60s"])?;
     let before = load.until(Duration::from_secs(5), |s| s.requests >= 100).await;
     let victim = stage.replica("v2").await?;
     stage.view.doing(format!("{} is killed", victim.name));

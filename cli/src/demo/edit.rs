@@ -55,7 +55,11 @@ pub async fn run(stage: &Stage) -> Result<Findings> {
     found.promise("50/50 within five standard deviations", within_chance(v1, since.requests, 0.5));
     let ms = arrived.map_or("never".to_owned(), |t| format!("after {:.1} ms", t.as_secs_f64() * 1000.0));
     found.say(format!("in force in {} sidecars {ms}", before.len()));
-    found.say(format!("{} of {} requests failed, {closed} of {CONNECTIONS} connections closed", last.failed(), last.requests));
+    found.say(format!(
+        "{} of {} requests failed, {closed} of {CONNECTIONS} connections closed",
+        last.failed(),
+        last.requests
+    ));
     Ok(found)
 }
 

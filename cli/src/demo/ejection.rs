@@ -37,7 +37,8 @@ pub struct Running {
 /// # Errors
 /// When requests cannot be sent.
 pub async fn begin(stage: &Stage) -> Result<Running> {
-    let mut load = stage.client(CONTENT, &["-c", &CONNECTIONS.to_string(), "--rate", "200", "--duration", "120s"])?;
+    let mut load =
+        stage.client(CONTENT, &["-c", &CONNECTIONS.to_string(), "--rate", "200", "--duration", "120s"])?;
     let replica = stage.replica("v1").await?;
     stage.view.doing(format!("{} begins to fail", replica.name));
     load.until(Duration::from_secs(5), |s| answers(s, &replica.name) >= 20).await;
@@ -48,7 +49,10 @@ pub async fn begin(stage: &Stage) -> Result<Running> {
     let mut found = Findings::default();
     found.figure("replica", &replica.name);
     found.figure("errors_before_ejection", errors);
-    found.promise("ejected after three errors and those in flight", ejected_in_time(errors, THRESHOLD, CONNECTIONS));
+    found.promise(
+        "ejected after three errors and those in flight",
+        ejected_in_time(errors, THRESHOLD, CONNECTIONS),
+    );
     found.say(format!("{} ejected after {errors} errors", replica.name));
     Ok(Running { load, replica, back, found })
 }

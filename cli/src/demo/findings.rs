@@ -102,7 +102,10 @@ mod tests {
         let tour = Summary::of(vec![good.report("one"), bad.report("two")]);
         let json = serde_json::to_value(&tour).unwrap();
         assert_eq!(json["ok"], false);
-        assert_eq!(json["steps"][0], serde_json::json!({"name": "one", "ok": true, "figures": {"requests": 7}}));
+        assert_eq!(
+            json["steps"][0],
+            serde_json::json!({"name": "one", "ok": true, "figures": {"requests": 7}})
+        );
         assert_eq!(json["steps"][1]["figures"]["broken"][0], "none failed");
     }
 }

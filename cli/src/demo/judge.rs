@@ -37,6 +37,8 @@ mod tests {
     fn ejection_and_return_have_their_time() {
         assert!(ejected_in_time(3, 3, 10) && ejected_in_time(13, 3, 10));
         assert!(!ejected_in_time(2, 3, 10) && !ejected_in_time(14, 3, 10));
-        assert!(back_in_time(30.2, 30.0, 2.0) && !back_in_time(28.0, 30.0, 2.0) && !back_in_time(33.0, 30.0, 2.0));
+        assert!(
+            back_in_time(30.2, 30.0, 2.0) && !back_in_time(28.0, 30.0, 2.0) && !back_in_time(33.0, 30.0, 2.0)
+        );
     }
 }

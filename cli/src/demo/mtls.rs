@@ -24,7 +24,8 @@ pub async fn run(stage: &Stage) -> Result<Findings> {
     stage.view.doing("looking at the network between the pods");
     let word = |kind: &str| format!("weft-{kind}-{:016x}", rand::random::<u64>());
     let (secret, open) = (word("secret"), word("open"));
-    let mut capture = Lines::start(&stage.mesh, &target("@mesh"), &["capture", "--word", &secret, "--word", &open])?;
+    let mut capture =
+        Lines::start(&stage.mesh, &target("@mesh"), &["capture", "--word", &secret, "--word", &open])?;
     capture.next().await.context("the capture did not begin")?;
     let header = |word: &str| format!("end-user: {word}");
     let inside = stage.client(GATEWAY, &["-n", "100", "-c", "5", "-H", &header(&secret)])?.finish().await?;
@@ -32,8 +33,11 @@ pub async fn run(stage: &Stage) -> Result<Findings> {
     capture.interrupt().await;
     let seen: Seen = serde_json::from_str(&capture.next().await.context("the capture told nothing")?)?;
     capture.ended().await?;
-    let labels =
-        [("reporter", "destination"), ("source_principal", GATEWAY_ID), ("connection_security_policy", "mutual_tls")];
+    let labels = [
+        ("reporter", "destination"),
+        ("source_principal", GATEWAY_ID),
+        ("connection_security_policy", "mutual_tls"),
+    ];
     let known = metrics::sum(&stage.content_metrics().await?, "istio_requests_total", &labels);
     let mut found = Findings::default();
     found.figure("segments", seen.segments);

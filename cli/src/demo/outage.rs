@@ -23,7 +23,8 @@ const REUNITED: Duration = Duration::from_secs(20);
 /// # Errors
 /// When requests cannot be sent.
 pub async fn run(stage: &Stage) -> Result<Findings> {
-    let replica = stage.replica("v1").await?;
+    // A replica of v1 is still ejected: with its only sibling away, nobody could serve v1.
+    let replica = stage.replica("v2").await?;
     let connections = CONNECTIONS.to_string();
     let start = |url: &str| stage.client(url, &["-c", &connections, "--rate", "200", "--duration", "120s"]);
     let (mut direct, mut through) = (start(CONTENT)?, start(GATEWAY)?);
@@ -38,8 +39,10 @@ pub async fn run(stage: &Stage) -> Result<Findings> {
     let killed = Instant::now();
     let before = answers(&direct.now(), &replica.name);
     tokio::time::sleep(Duration::from_millis(200)).await;
-    let served = direct.until(AWAY - stopped.elapsed(), |s| answers(s, &replica.name) > before + CONNECTIONS).await;
-    let served = (answers(&served, &replica.name) > before + CONNECTIONS).then(|| killed.elapsed().as_millis());
+    let served =
+        direct.until(AWAY - stopped.elapsed(), |s| answers(s, &replica.name) > before + CONNECTIONS).await;
+    let served =
+        (answers(&served, &replica.name) > before + CONNECTIONS).then(|| killed.elapsed().as_millis());
     tokio::time::sleep(AWAY.saturating_sub(stopped.elapsed())).await;
     stage.mesh.start_controller().await?;
     stage.view.doing("the controller comes back");

@@ -46,7 +46,10 @@ async fn written(stage: &Stage) -> Result<Findings> {
     found.promise("the log names the policy", logged >= 20);
     found.promise("the metric names the policy", rejected >= 20.0);
     found.promise("DELETE of api-gateway passes", passed.ok() == 20);
-    found.say(format!("DELETE as client: {named} of 20 refused by {POLICY}, as api-gateway: {} of 20 passed", passed.ok()));
+    found.say(format!(
+        "DELETE as client: {named} of 20 refused by {POLICY}, as api-gateway: {} of 20 passed",
+        passed.ok()
+    ));
     Ok(found)
 }
 
@@ -62,7 +65,12 @@ async fn logged(stage: &Stage) -> Result<usize> {
     let mut count = 0;
     for version in ["v1", "v2"] {
         for pod in stage.content(version).await? {
-            let logs = Logs { target: target(&pod.name), container: Some(SIDECAR.into()), tail: None, follow: false };
+            let logs = Logs {
+                target: target(&pod.name),
+                container: Some(SIDECAR.into()),
+                tail: None,
+                follow: false,
+            };
             let mut text = String::new();
             stage.mesh.logs(logs, |part| text += part).await?;
             count += text.lines().filter(|line| line.contains(POLICY) && line.contains("\"policy\"")).count();

@@ -57,7 +57,12 @@ pub const MISTAKES: [Mistake; 3] = [
         wrong: "simpel: LEAST_CONN",
         field: "spec.trafficPolicy.loadBalancer",
     },
-    Mistake { what: "weights of nothing", right: "weight: 50", wrong: "weight: 0", field: "spec.http[1].route" },
+    Mistake {
+        what: "weights of nothing",
+        right: "weight: 50",
+        wrong: "weight: 0",
+        field: "spec.http[1].route",
+    },
 ];
 
 impl Sample {

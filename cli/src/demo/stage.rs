@@ -64,8 +64,9 @@ impl Stage {
     /// When the mesh has ended.
     pub async fn content(&self, version: &str) -> Result<Vec<PodState>> {
         let label = |pod: &PodState, key: &str, value: &str| pod.labels.get(key).is_some_and(|v| v == value);
-        let of_version =
-            |pod: &PodState| pod.ready && label(pod, "app", "content-service") && label(pod, "version", version);
+        let of_version = |pod: &PodState| {
+            pod.ready && label(pod, "app", "content-service") && label(pod, "version", version)
+        };
         Ok(self.mesh.state().await?.pods.into_iter().filter(of_version).collect())
     }
 
@@ -106,7 +107,8 @@ impl Stage {
         let mut all = String::new();
         for version in ["v1", "v2"] {
             for pod in self.content(version).await? {
-                let (status, text) = self.mesh.admin_get(&target(&pod.name), METRICS, "/stats/prometheus").await?;
+                let (status, text) =
+                    self.mesh.admin_get(&target(&pod.name), METRICS, "/stats/prometheus").await?;
                 anyhow::ensure!(status == 200, "{}: metrics: status {status}", pod.name);
                 all += &text;
             }

@@ -49,7 +49,11 @@ impl View {
     /// A step has ended.
     pub fn ended(&self, number: usize, report: &Report) {
         let mark = if report.ok { style("✓").green() } else { style("✗").red() }.for_stderr();
-        self.note(format!("{mark} {number}  {}\n     {}", report.name, style(&report.said).dim().for_stderr()));
+        self.note(format!(
+            "{mark} {number}  {}\n     {}",
+            report.name,
+            style(&report.said).dim().for_stderr()
+        ));
     }
 
     /// The tour has ended.
