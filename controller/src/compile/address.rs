@@ -10,7 +10,7 @@ use weft_core::model::protocol::Protocol;
 use weft_core::model::workload::MtlsMode;
 
 use super::mtls::PodMtls;
-use super::{Context, endpoint, metadata, scope};
+use super::{Context, metadata, scope};
 use crate::fragment::kubernetes::{Pod, Service, ServicePort};
 use crate::world::World;
 
@@ -81,24 +81,11 @@ pub fn owners<'a>(
     port: u16,
 ) -> impl Iterator<Item = (&'a Arc<Service>, &'a ServicePort)> {
     let seen =
-        services_of(context.world, pod).into_iter().filter(move |service| scope::sees(context, service));
+        context.world.services_of_pod(pod).into_iter().filter(move |service| scope::sees(context, service));
     seen.flat_map(move |service| {
-        let served = service.ports.iter().filter(move |p| endpoint::target_port(Some(pod), p) == Some(port));
+        let served = service.ports.iter().filter(move |p| p.target_on(Some(pod)) == Some(port));
         served.map(move |p| (service, p))
     })
-}
-
-/// The services that select a pod, the oldest first.
-pub fn services_of<'a>(world: &'a World, pod: &Pod) -> Vec<&'a Arc<Service>> {
-    let namespace = &pod.meta.name.namespace;
-    let first = weft_core::model::name::ObjectName { namespace: namespace.clone(), name: "".into() };
-    let of_namespace = world.services.range(first..).take_while(|(name, _)| name.namespace == *namespace);
-    let selects = |service: &&Arc<Service>| {
-        service.selector.as_ref().is_some_and(|s| !s.is_empty() && s.selects(&pod.meta.labels))
-    };
-    let mut all: Vec<_> = of_namespace.map(|(_, service)| service).filter(selects).collect();
-    all.sort_by(|a, b| a.meta.age.cmp(&b.meta.age));
-    all
 }
 
 /// The widest network around an address in which nothing is known and that touches no range of the mesh.
@@ -127,7 +114,7 @@ mod tests {
         assert_eq!(shown(&world, "10.244.3.4"), "10.244.3.4/32");
         assert_eq!(shown(&world, "203.0.113.7"), "128.0.0.0/1");
         let mut index = crate::world::index::Index::default();
-        index.known_addresses.insert("203.0.113.9".parse().unwrap());
+        index.known_addresses = Arc::new(["203.0.113.9".parse().unwrap()].into());
         world.index = Arc::new(index);
         assert_eq!(shown(&world, "203.0.113.7"), "203.0.113.0/29");
         assert_eq!(shown(&world, "2001:db8::1"), "::/1");

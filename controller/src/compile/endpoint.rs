@@ -11,7 +11,7 @@ use xxhash_rust::xxh64::xxh64;
 
 use super::mtls::PodMtls;
 use super::{Context, metadata, scope};
-use crate::fragment::kubernetes::{self as fragment, Pod, Service, ServicePort, SliceEndpoint, TargetPort};
+use crate::fragment::kubernetes::{self as fragment, Pod, Service, ServicePort, SliceEndpoint};
 use crate::world::World;
 
 /// About how many endpoints a slice holds.
@@ -20,10 +20,8 @@ const SLICE: usize = 100;
 /// One slice of a service's endpoints.
 pub fn slice(context: Context<'_>, name: &SliceName) -> EndpointSlice {
     let service = scope::seen_service(context, &name.service.host);
-    let all = service.map(|service| of_service(context.world, service)).unwrap_or_default();
-    let slices = slices(all.len());
-    let of_slice = all.into_iter().filter(|e| slice_of(e.ip, slices) == name.slice);
-    EndpointSlice { name: name.clone(), endpoints: of_slice.map(Arc::new).collect() }
+    let endpoints = service.map(|service| of_slice(context.world, service, name.slice)).unwrap_or_default();
+    EndpointSlice { name: name.clone(), endpoints }
 }
 
 /// How many slices so many endpoints come in: a power of two, so that few endpoints ever change theirs.
@@ -33,28 +31,33 @@ pub fn slices(endpoints: usize) -> u32 {
 
 /// How many endpoints a service has.
 pub fn count(world: &World, service: &Service) -> usize {
-    of_service(world, service).len()
+    found(world, service).len()
+}
+
+/// What an endpoint is made of, before it is known whether anybody asks for it.
+struct Found<'a> {
+    ip: IpAddr,
+    pod: Option<&'a Arc<Pod>>,
+    slice: Option<(&'a fragment::EndpointSlice, &'a SliceEndpoint)>,
+}
+
+/// The endpoints of one slice, by address.
+fn of_slice(world: &World, service: &Service, slice: u32) -> Vec<Arc<Endpoint>> {
+    let all = found(world, service);
+    let slices = slices(all.len());
+    let wanted = all.into_iter().filter(|found| slice_of(found.ip, slices) == slice);
+    wanted.map(|found| Arc::new(made(world, service, &found))).collect()
 }
 
 /// The endpoints of a service, by address: from its slices where there are any, else from the pods it selects.
-pub fn of_service(world: &World, service: &Service) -> Vec<Endpoint> {
+fn found<'a>(world: &'a World, service: &'a Service) -> Vec<Found<'a>> {
     let mut all = match world.index.slices_by_service.get(&service.meta.name) {
         Some(slices) => slices.iter().flat_map(|slice| from_slice(world, service, slice)).collect(),
         None => from_pods(world, service),
     };
-    all.sort_by_key(|endpoint: &Endpoint| endpoint.ip);
-    all.dedup_by_key(|endpoint| endpoint.ip);
+    all.sort_by_key(|found: &Found<'_>| found.ip);
+    all.dedup_by_key(|found| found.ip);
     all
-}
-
-/// The port on which a pod serves a port of a service.
-pub fn target_port(pod: Option<&Pod>, port: &ServicePort) -> Option<u16> {
-    match &port.target {
-        TargetPort::Number(number) => Some(*number),
-        TargetPort::Name(name) => {
-            pod.and_then(|pod| pod.ports.iter().find(|(known, _)| known == name)).map(|(_, number)| *number)
-        }
-    }
 }
 
 fn slice_of(ip: IpAddr, slices: u32) -> u32 {
@@ -65,42 +68,50 @@ fn slice_of(ip: IpAddr, slices: u32) -> u32 {
     (hash % u64::from(slices.max(1))) as u32
 }
 
-fn from_pods(world: &World, service: &Service) -> Vec<Endpoint> {
+fn from_pods<'a>(world: &'a World, service: &'a Service) -> Vec<Found<'a>> {
     let Some(selector) = service.selector.as_ref().filter(|selector| !selector.is_empty()) else {
         return Vec::new();
     };
-    let serves = |pod: &&Arc<Pod>| {
-        !pod.ended && (pod.ready || service.publish_not_ready) && selector.selects(&pod.meta.labels)
-    };
-    let pods = world.pods_of(&service.meta.name.namespace).filter(serves);
-    pods.flat_map(|pod| of_pod(world, service, pod)).collect()
+    let serves = |pod: &&Arc<Pod>| !pod.ended && (pod.ready || service.publish_not_ready);
+    let pods = world.pods_selected(&service.meta.name.namespace, selector).filter(serves);
+    pods.flat_map(|pod| addresses(service, pod).map(|ip| Found { ip, pod: Some(pod), slice: None })).collect()
 }
 
-/// One endpoint for each address of a pod whose family the service speaks.
-fn of_pod(world: &World, service: &Service, pod: &Arc<Pod>) -> Vec<Endpoint> {
+/// The addresses of a pod whose family the service speaks.
+fn addresses<'a>(service: &'a Service, pod: &'a Pod) -> impl Iterator<Item = IpAddr> + use<'a> {
     let families = &service.addresses;
     let spoken = |ip: &&IpAddr| families.is_empty() || families.iter().any(|a| a.is_ipv4() == ip.is_ipv4());
-    let target = |port: &ServicePort| Some((port.number, target_port(Some(pod), port)?));
-    let ports: Vec<(u16, u16)> = service.ports.iter().filter_map(target).collect();
-    pod.addresses.iter().filter(spoken).map(|ip| endpoint(world, *ip, ports.clone(), Some(pod))).collect()
+    pod.addresses.iter().filter(spoken).map(IpAddr::to_canonical)
 }
 
-fn from_slice(world: &World, service: &Service, slice: &fragment::EndpointSlice) -> Vec<Endpoint> {
-    let target = |port: &ServicePort| {
-        let found = slice.ports.iter().find(|(name, _)| *name == port.name);
-        found.map(|(_, target)| (port.number, *target))
-    };
-    let ports: Vec<(u16, u16)> = service.ports.iter().filter_map(target).collect();
+fn from_slice<'a>(
+    world: &'a World,
+    service: &'a Service,
+    slice: &'a fragment::EndpointSlice,
+) -> impl Iterator<Item = Found<'a>> + use<'a> {
     let ready = |e: &&SliceEndpoint| e.ready || service.publish_not_ready;
-    let made = |e: &SliceEndpoint| {
-        let pod = e.pod.as_ref().and_then(|name| world.pods.get(name));
-        let mut made = endpoint(world, e.ip, ports.clone(), pod);
-        if made.locality.zone.is_empty() {
-            made.locality.zone = e.zone.clone();
-        }
-        made
+    slice.endpoints.iter().filter(ready).map(move |e| Found {
+        ip: e.ip.to_canonical(),
+        pod: e.pod.as_ref().and_then(|name| world.pods.get(name)),
+        slice: Some((slice, e)),
+    })
+}
+
+fn made(world: &World, service: &Service, found: &Found<'_>) -> Endpoint {
+    let Some((slice, of_slice)) = found.slice else {
+        let pod = found.pod.map(Arc::as_ref);
+        let target = |port: &ServicePort| Some((port.number, port.target_on(pod)?));
+        return endpoint(world, found.ip, service.ports.iter().filter_map(target).collect(), found.pod);
     };
-    slice.endpoints.iter().filter(ready).map(made).collect()
+    let target = |port: &ServicePort| {
+        let named = slice.ports.iter().find(|(name, _)| *name == port.name);
+        named.map(|(_, target)| (port.number, *target))
+    };
+    let mut made = endpoint(world, found.ip, service.ports.iter().filter_map(target).collect(), found.pod);
+    if made.locality.zone.is_empty() {
+        made.locality.zone = of_slice.zone.clone();
+    }
+    made
 }
 
 fn endpoint(world: &World, ip: IpAddr, ports: Vec<(u16, u16)>, pod: Option<&Arc<Pod>>) -> Endpoint {
@@ -109,7 +120,7 @@ fn endpoint(world: &World, ip: IpAddr, ports: Vec<(u16, u16)>, pod: Option<&Arc<
     let plaintext_ports = ports.iter().filter(|(_, target)| plain(*target)).map(|(port, _)| *port).collect();
     let unknown = || Arc::new(WorkloadMetadata::default());
     Endpoint {
-        ip: ip.to_canonical(),
+        ip,
         plaintext_ports,
         ports,
         weight: 1,

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use weft_core::matching::StringMatch;
 use weft_core::model::name::{ClusterName, ServiceName};
 use weft_core::model::route::{self, HttpRoutes, HttpRule, TcpDestination, TcpRule};
 
@@ -59,17 +58,7 @@ fn merged(all: Vec<Vec<HttpRule>>) -> Vec<HttpRule> {
 
 /// Whether a rule matches every request.
 fn is_catch_all(rule: &HttpRule) -> bool {
-    rule.matches.is_empty() || rule.matches.iter().any(says_nothing_but_any_path)
-}
-
-fn says_nothing_but_any_path(request: &route::HttpMatch) -> bool {
-    let any_path = match &request.uri {
-        None => true,
-        Some(StringMatch::Prefix(prefix)) => matches!(&**prefix, "" | "/"),
-        Some(StringMatch::Regex(pattern)) => matches!(pattern.as_str(), ".*" | "/.*"),
-        Some(_) => false,
-    };
-    any_path && *request == route::HttpMatch { uri: request.uri.clone(), ..Default::default() }
+    rule.matches.is_empty() || rule.matches.iter().any(fragment::takes_every_path)
 }
 
 fn http_rule(

@@ -15,10 +15,8 @@ use crate::world::World;
 /// client's for its own, the root namespace for the mesh, any other only where the service's owner granted it.
 pub fn shapes(context: Context<'_>, object: &Meta, service: Option<&Service>) -> bool {
     let from = &object.name.namespace;
-    let granted = |service: &Service| {
-        service.meta.name.namespace == *from || service.routes_from.iter().any(|n| **n == *"*" || n == from)
-    };
-    Mesh::is_root(from) || *from == context.client.meta.name.namespace || service.is_some_and(granted)
+    let own = *from == context.client.meta.name.namespace;
+    Mesh::is_root(from) || own || service.is_some_and(|service| service.is_shaped_from(from))
 }
 
 /// The Sidecar of a pod: the oldest that selects it, else its namespace's, else the mesh's.

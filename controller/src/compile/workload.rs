@@ -7,7 +7,7 @@ use weft_core::model::address::{HostBinding, ServicePortRef};
 use weft_core::model::workload::{EgressListener, Inbound, InboundPort, Outbound, Workload};
 
 use super::mtls::PodMtls;
-use super::{Context, address, endpoint, metadata, policy, scope};
+use super::{Context, address, metadata, policy, scope};
 use crate::fragment::kubernetes::Service;
 use crate::fragment::sidecar::{Egress, Ingress, Sidecar};
 
@@ -63,9 +63,9 @@ fn undeclared(number: u16) -> InboundPort {
 /// The ports that services name; of several services on one port, the oldest decides.
 fn of_services(context: Context<'_>, mtls: &PodMtls<'_>) -> Vec<InboundPort> {
     let mut ports: Vec<InboundPort> = Vec::new();
-    for service in address::services_of(context.world, context.client) {
+    for service in context.world.services_of_pod(context.client) {
         for port in &service.ports {
-            let Some(number) = endpoint::target_port(Some(context.client), port) else { continue };
+            let Some(number) = port.target_on(Some(context.client)) else { continue };
             if ports.iter().any(|known| known.number == number) {
                 continue;
             }

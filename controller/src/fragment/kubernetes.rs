@@ -121,9 +121,28 @@ impl Service {
         host_of(&self.meta.name)
     }
 
+    /// Whether objects of a namespace shape its traffic for clients everywhere: its own do, and those it grants this to.
+    pub fn is_shaped_from(&self, namespace: &str) -> bool {
+        *self.meta.name.namespace == *namespace
+            || self.routes_from.iter().any(|granted| matches!(&**granted, "*") || **granted == *namespace)
+    }
+
     /// The name under which sidecars ask for it.
     pub fn service_name(&self) -> ServiceName {
         ServiceName { namespace: self.meta.name.namespace.clone(), host: self.host() }
+    }
+}
+
+impl ServicePort {
+    /// The port on which a pod serves it; without a pod, only a number tells.
+    pub fn target_on(&self, pod: Option<&Pod>) -> Option<u16> {
+        match &self.target {
+            TargetPort::Number(number) => Some(*number),
+            TargetPort::Name(name) => {
+                let ports = &pod?.ports;
+                ports.iter().find(|(known, _)| known == name).map(|(_, number)| *number)
+            }
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use weft_core::matching::StringMatch;
 use weft_core::model::route::{
     DirectResponse, HeaderOps, HttpMatch, Redirect, RetryPolicy, Rewrite, RuleSource, TcpMatch,
 };
@@ -107,6 +108,24 @@ pub struct Target {
     pub subset: Option<Arc<str>>,
     /// `port.number`.
     pub port: Option<u16>,
+    /// Where it stands in the list `route`.
+    pub index: usize,
+}
+
+/// Whether a block takes every request, of whatever path, and asks for nothing else.
+pub fn takes_every_path(request: &HttpMatch) -> bool {
+    let any_path = match &request.uri {
+        None => true,
+        Some(StringMatch::Prefix(prefix)) => matches!(&**prefix, "" | "/"),
+        Some(StringMatch::Regex(pattern)) => matches!(pattern.as_str(), ".*" | "/.*"),
+        Some(_) => false,
+    };
+    let rest = HttpMatch {
+        uri: request.uri.clone(),
+        ignore_uri_case: request.ignore_uri_case,
+        ..HttpMatch::default()
+    };
+    any_path && *request == rest
 }
 
 /// One rule of `tcp` or `tls`.

@@ -173,6 +173,12 @@ impl Subscriber {
 mod tests {
     use super::*;
 
+    fn world_at(version: u64) -> World {
+        let mut world = World::default();
+        world.version = version;
+        world
+    }
+
     struct Nothing;
 
     impl Compiler for Nothing {
@@ -214,7 +220,7 @@ mod tests {
     async fn worlds_that_were_passed_over_dirty_everything_and_an_unsynced_one_is_not_published() {
         let epoch = Epoch::next(tempfile::TempDir::new().unwrap().path()).unwrap();
         let world = |version, synced| Published {
-            world: Arc::new(World { version, ..World::default() }),
+            world: Arc::new(world_at(version)),
             dirty: Arc::new(Dirty::workloads()),
             synced,
             ..Published::default()

@@ -17,11 +17,12 @@ use std::sync::Arc;
 use weft_core::model::name::ObjectName;
 
 use self::dirty::Dirty;
-use self::index::Index;
+use self::index::{Index, Stale, label_hash};
 use self::table::Table;
 use crate::fragment::destination_rule::DestinationRule;
 use crate::fragment::kubernetes::{EndpointSlice, Namespace, Pod, Service};
 use crate::fragment::mesh::Mesh;
+use crate::fragment::meta::Selector;
 use crate::fragment::security::{AuthorizationPolicy, PeerAuthentication};
 use crate::fragment::sidecar::Sidecar;
 use crate::fragment::virtual_service::VirtualService;
@@ -52,8 +53,9 @@ pub struct World {
     pub peer_authentications: Table<PeerAuthentication>,
     /// Sidecars.
     pub sidecars: Table<Sidecar>,
-    /// What is found by host and by address.
+    /// What is found by host, by address and by label.
     pub index: Arc<Index>,
+    stale: Stale,
 }
 
 impl World {
@@ -66,21 +68,26 @@ impl World {
                 put(&mut self.namespaces, key, namespace, |_| Dirty::default())
             }
             Fragment::Service(service) => {
+                self.stale.services = true;
                 let key = service.meta.name.clone();
                 put(&mut self.services, key, service, Dirty::of_service)
             }
             Fragment::Pod(pod) => {
+                self.stale.pods = true;
                 let key = pod.meta.name.clone();
                 put(&mut self.pods, key, pod, Dirty::of_pod)
             }
             Fragment::EndpointSlice(slice) => {
+                self.stale.slices = true;
                 let key = slice.meta.name.clone();
                 put(&mut self.slices, key, slice, Dirty::of_slice)
             }
             Fragment::VirtualService(o) => {
+                self.stale.virtual_services = true;
                 self.virtual_services.put(o.meta.clone(), o, Dirty::of_virtual_service)
             }
             Fragment::DestinationRule(o) => {
+                self.stale.destination_rules = true;
                 self.destination_rules.put(o.meta.clone(), *o, Dirty::of_destination_rule)
             }
             Fragment::AuthorizationPolicy(o) => {
@@ -95,6 +102,14 @@ impl World {
 
     /// Takes an object out.
     pub fn delete(&mut self, key: &FragmentKey) -> Dirty {
+        match key {
+            FragmentKey::Service(_) => self.stale.services = true,
+            FragmentKey::Pod(_) => self.stale.pods = true,
+            FragmentKey::EndpointSlice(_) => self.stale.slices = true,
+            FragmentKey::VirtualService(_) => self.stale.virtual_services = true,
+            FragmentKey::DestinationRule(_) => self.stale.destination_rules = true,
+            _ => {}
+        }
         match key {
             FragmentKey::Mesh => self.set_mesh(Mesh::default()),
             FragmentKey::Namespace(name) => take(&mut self.namespaces, name, |_| Dirty::default()),
@@ -117,7 +132,8 @@ impl World {
             return;
         }
         self.version += 1;
-        self.index = Arc::new(Index::of(self));
+        let stale = std::mem::take(&mut self.stale);
+        self.index = Arc::new(self.index.renewed(self, stale));
     }
 
     /// The pods of a namespace.
@@ -125,6 +141,39 @@ impl World {
         let namespace = namespace.clone();
         let first = ObjectName { namespace: namespace.clone(), name: "".into() };
         self.pods.range(first..).take_while(move |(name, _)| name.namespace == namespace).map(|(_, pod)| pod)
+    }
+
+    /// The pods of a namespace that a selector selects, by name.
+    pub fn pods_selected<'a>(
+        &'a self,
+        namespace: &'a Arc<str>,
+        selector: &'a Selector,
+    ) -> Box<dyn Iterator<Item = &'a Arc<Pod>> + 'a> {
+        let by_label = |(key, value): &(Arc<str>, Arc<str>)| {
+            let found = self.index.pods_by_label.get(&label_hash(namespace, key, value));
+            found.map(Vec::as_slice).unwrap_or_default()
+        };
+        match selector.0.iter().map(by_label).min_by_key(|pods| pods.len()) {
+            None => Box::new(self.pods_of(namespace)),
+            Some(pods) => Box::new(pods.iter().filter(move |pod| {
+                pod.meta.name.namespace == *namespace && selector.selects(&pod.meta.labels)
+            })),
+        }
+    }
+
+    /// The services that select a pod, the oldest first.
+    pub fn services_of_pod<'a>(&'a self, pod: &Pod) -> Vec<&'a Arc<Service>> {
+        let namespace = &pod.meta.name.namespace;
+        let of_label = |(key, value): (&String, &String)| {
+            self.index.services_by_label.get(&label_hash(namespace, key, value))
+        };
+        let selects = |service: &&Arc<Service>| {
+            service.meta.name.namespace == *namespace
+                && service.selector.as_ref().is_some_and(|s| s.selects(&pod.meta.labels))
+        };
+        let mut all: Vec<_> = pod.meta.labels.iter().filter_map(of_label).flatten().filter(selects).collect();
+        all.sort_by(|a, b| a.meta.age.cmp(&b.meta.age));
+        all
     }
 
     /// The service of a host.
