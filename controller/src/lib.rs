@@ -13,6 +13,10 @@ pub mod validate;
 pub mod report;
 /// All that is known, joined.
 pub mod world;
+/// What objects mean to each other.
+pub mod analyse;
+/// From files to all that is wrong with them.
+pub mod check;
 /// From sources to worlds.
 pub mod pipeline;
 /// From the world to what one sidecar is told.

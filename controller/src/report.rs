@@ -1,16 +1,14 @@
 //! What is wrong with what users wrote, with file, line, object and field: one form for logs, the admin
 //! endpoint, `weft validate` and the status.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Serialize;
 
-use crate::source::object::{Event, Object, ObjectId, Problem};
-use crate::source::watch::Directories;
+use crate::source::object::{Object, ObjectId, Place, Problem};
 use crate::validate::findings::{Finding, Findings};
-use crate::validate::validate;
 
 /// How much a report weighs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -50,29 +48,39 @@ impl Report {
             severity: Severity::Error,
             object: String::new(),
             field: String::new(),
-            reason: problem.reason.clone(),
+            reason: problem.text(),
         }
     }
 
     /// What is wrong with an object.
     pub fn of_object(object: &Object, findings: &Findings) -> Vec<Self> {
-        let one = |severity: Severity| {
-            move |finding: &Finding| {
-                let place = object.place.locate(&finding.path);
-                let (file, line) = place.unwrap_or((Path::new("").into(), 0));
-                Self {
-                    file: file.display().to_string(),
-                    line,
-                    severity,
-                    object: object.id.to_string(),
-                    field: finding.path.clone(),
-                    reason: finding.reason.clone(),
-                }
-            }
+        let of = |severity, list: &[Finding]| -> Vec<Self> {
+            list.iter()
+                .map(|finding| Self::of_finding(&object.id, &object.place, severity, finding))
+                .collect()
         };
-        let errors = findings.errors.iter().map(one(Severity::Error));
-        let unhonoured = findings.unhonoured.iter().map(one(Severity::Unhonoured));
-        errors.chain(unhonoured).chain(findings.warnings.iter().map(one(Severity::Warning))).collect()
+        let mut all = of(Severity::Error, &findings.errors);
+        all.extend(of(Severity::Unhonoured, &findings.unhonoured));
+        all.extend(of(Severity::Warning, &findings.warnings));
+        all
+    }
+
+    fn of_finding(id: &ObjectId, place: &Place, severity: Severity, finding: &Finding) -> Self {
+        let (file, line) = place.locate(&finding.path).unwrap_or((Path::new("").into(), 0));
+        Self {
+            file: file.display().to_string(),
+            line,
+            severity,
+            object: id.to_string(),
+            field: finding.path.clone(),
+            reason: finding.reason.clone(),
+        }
+    }
+
+    fn moved_to(&mut self, place: &Place) {
+        if let Some((file, line)) = place.locate(&self.field) {
+            (self.file, self.line) = (file.display().to_string(), line);
+        }
     }
 }
 
@@ -81,6 +89,9 @@ impl Report {
 pub struct Reports {
     files: Vec<Report>,
     objects: BTreeMap<ObjectId, Vec<Report>>,
+    /// What is odd about objects in the company of others.
+    crossing: BTreeMap<ObjectId, Vec<Report>>,
+    places: BTreeMap<ObjectId, Place>,
 }
 
 impl Reports {
@@ -91,6 +102,7 @@ impl Reports {
 
     /// The state of one object.
     pub fn set_object(&mut self, object: &Object, findings: &Findings) {
+        self.places.insert(object.id.clone(), object.place.clone());
         let reports = Report::of_object(object, findings);
         match reports.is_empty() {
             true => drop(self.objects.remove(&object.id)),
@@ -98,32 +110,47 @@ impl Reports {
         }
     }
 
+    /// An object that is the same at another place.
+    pub fn move_object(&mut self, object: &Object) {
+        self.places.insert(object.id.clone(), object.place.clone());
+        let reports = [self.objects.get_mut(&object.id), self.crossing.get_mut(&object.id)];
+        for report in reports.into_iter().flatten().flatten() {
+            report.moved_to(&object.place);
+        }
+    }
+
     /// An object that is gone.
     pub fn forget(&mut self, id: &ObjectId) {
         self.objects.remove(id);
+        self.crossing.remove(id);
+        self.places.remove(id);
+    }
+
+    /// Every object but these is gone.
+    pub fn retain(&mut self, known: &BTreeSet<&ObjectId>) {
+        self.objects.retain(|id, _| known.contains(id));
+        self.crossing.retain(|id, _| known.contains(id));
+        self.places.retain(|id, _| known.contains(id));
+    }
+
+    /// What is odd about objects in the company of others: all of it.
+    pub fn set_crossing(&mut self, found: BTreeMap<ObjectId, Vec<Finding>>) {
+        let reports = |(id, findings): (ObjectId, Vec<Finding>)| {
+            let place = self.places.get(&id)?;
+            let of = |finding: &Finding| Report::of_finding(&id, place, Severity::Warning, finding);
+            let reports = findings.iter().map(of).collect();
+            Some((id, reports))
+        };
+        self.crossing = found.into_iter().filter_map(reports).collect();
     }
 
     /// Everything, by file and line.
     pub fn all(&self) -> Vec<Report> {
-        let mut all: Vec<_> = self.files.iter().chain(self.objects.values().flatten()).cloned().collect();
+        let objects = self.objects.values().chain(self.crossing.values()).flatten();
+        let mut all: Vec<_> = self.files.iter().chain(objects).cloned().collect();
         all.sort();
         all
     }
-}
-
-/// Reads files and directories once and says all that is wrong with them: what `weft validate` prints.
-pub fn check(paths: Vec<PathBuf>) -> (usize, Vec<Report>) {
-    let changes = Directories::new(paths).read();
-    let mut reports = Reports::default();
-    reports.set_files(&changes.problems);
-    let mut objects = 0;
-    for event in &changes.events {
-        if let Event::Apply(object) = event {
-            objects += 1;
-            reports.set_object(object, &validate(object).findings);
-        }
-    }
-    (objects, reports.all())
 }
 
 /// `mesh.yaml:12: error: VirtualService default/reviews: spec.http[0].timeout: what is wrong`.

@@ -68,8 +68,7 @@ impl Directory {
             (Ok(text), Some(old)) if old.text.as_ref() == Some(&text) => old,
             (Ok(text), old) => File::read(&path, text, old),
             (Err(reason), old) => {
-                let problem =
-                    Problem { path: path.clone(), line: 0, reason: format!("{reason}; {}", kept(&old)) };
+                let problem = Problem { path: path.clone(), line: 0, reason, effect: kept(&old) };
                 File {
                     text: None,
                     objects: old.map(|old| old.objects).unwrap_or_default(),
@@ -98,7 +97,7 @@ impl Directory {
 impl File {
     fn read(path: &Arc<Path>, text: Arc<str>, old: Option<Self>) -> Self {
         let parsed = yaml::parse(&text)
-            .map_err(|e| Problem { path: path.clone(), line: e.line, reason: e.reason })
+            .map_err(|e| Problem { path: path.clone(), line: e.line, reason: e.reason, effect: "" })
             .and_then(|documents| {
                 let objects = documents.into_iter().map(|document| Object::of_document(path, document));
                 Ok(objects.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
@@ -106,7 +105,7 @@ impl File {
         match parsed {
             Ok(objects) => Self { text: Some(text), objects, problem: None },
             Err(mut problem) => {
-                problem.reason = format!("{}; {}", problem.reason, kept(&old));
+                problem.effect = kept(&old);
                 let objects = old.map(|old| old.objects).unwrap_or_default();
                 Self { text: Some(text), objects, problem: Some(problem) }
             }
@@ -125,7 +124,8 @@ fn twice(object: &Object, first: &Object) -> Problem {
     let (path, line) = object.place.locate("metadata.name").unwrap_or((Path::new("").into(), 0));
     let at =
         first.place.locate("metadata.name").map(|(p, l)| format!("{}:{l}", p.display())).unwrap_or_default();
-    Problem { path, line, reason: format!("{} is written twice; the one at {at} is in force", object.id) }
+    let reason = format!("{} is written twice; the one at {at} is in force", object.id);
+    Problem { path, line, reason, effect: "" }
 }
 
 fn differences(old: &BTreeMap<ObjectId, Object>, new: &BTreeMap<ObjectId, Object>) -> Vec<Event> {
@@ -187,7 +187,7 @@ mod tests {
         let changes = directory.update(files(&[("x.yaml", broken)]));
         assert!(changes.events.is_empty());
         assert_eq!(changes.problems[0].line, 3);
-        assert!(changes.problems[0].reason.contains("stays in force"), "{}", changes.problems[0]);
+        assert!(changes.problems[0].effect.contains("stays in force"), "{}", changes.problems[0]);
         let changes = directory.update(files(&[("x.yaml", &service("a", 2))]));
         assert_eq!((changes.events.len(), changes.problems.len()), (1, 0));
     }

@@ -75,8 +75,8 @@ fn settled(modified: SystemTime) -> bool {
 }
 
 fn unreadable((path, error): (PathBuf, io::Error)) -> Problem {
-    let reason = format!("the directory cannot be read: {error}; what it said before stays in force");
-    Problem { path: path.into(), line: 0, reason }
+    let effect = "what it said before stays in force";
+    Problem { path: path.into(), line: 0, reason: format!("cannot be read: {error}"), effect }
 }
 
 impl Stamp {
@@ -243,7 +243,7 @@ mod tests {
         fs::remove_dir_all(&folder.0).unwrap();
         let (files, problems) = tree.read(&BTreeSet::new());
         assert_eq!((files.len(), problems.len()), (1, 1));
-        assert!(problems[0].reason.contains("stays in force"), "{}", problems[0]);
+        assert!(problems[0].effect.contains("stays in force"), "{}", problems[0]);
         fs::create_dir(&folder.0).unwrap();
         folder.write("y.yaml", "y");
         assert_eq!(folder.texts(&mut tree), [("y.yaml".to_owned(), Ok("y".to_owned()))]);

@@ -66,8 +66,10 @@ pub struct Problem {
     pub path: Arc<Path>,
     /// The line, from 1; 0 where none can be named.
     pub line: u32,
-    /// What is wrong, and what stays in force.
+    /// What is wrong.
     pub reason: String,
+    /// What is in force for all that; empty where nobody asks.
+    pub effect: &'static str,
 }
 
 /// Kinds that belong to no namespace.
@@ -84,8 +86,12 @@ impl Object {
     /// Takes one document apart: an object, or the items of a `List`.
     pub fn of_document(path: &Arc<Path>, document: Document) -> Result<Vec<Self>, Problem> {
         let document = Arc::new(document);
-        let problem =
-            |at: &str, reason: String| Problem { path: path.clone(), line: document.line_of(at), reason };
+        let problem = |at: &str, reason: String| Problem {
+            path: path.clone(),
+            line: document.line_of(at),
+            reason,
+            effect: "",
+        };
         let is_list = document.value["kind"].as_str().is_some_and(|kind| kind.ends_with("List"));
         let parts: Vec<(String, &Value)> = match (&document.value["items"], is_list) {
             (Value::Array(items), true) => {
@@ -149,6 +155,14 @@ impl Place {
     }
 }
 
+impl Problem {
+    /// What is wrong, and what is in force for all that.
+    pub fn text(&self) -> String {
+        let semicolon = if self.effect.is_empty() { "" } else { "; " };
+        format!("{}{semicolon}{}", self.reason, self.effect)
+    }
+}
+
 /// `VirtualService default/reviews`.
 impl fmt::Display for ObjectId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -163,8 +177,8 @@ impl fmt::Display for ObjectId {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.line {
-            0 => write!(f, "{}: {}", self.path.display(), self.reason),
-            line => write!(f, "{}:{line}: {}", self.path.display(), self.reason),
+            0 => write!(f, "{}: {}", self.path.display(), self.text()),
+            line => write!(f, "{}:{line}: {}", self.path.display(), self.text()),
         }
     }
 }
