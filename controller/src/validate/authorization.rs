@@ -1,6 +1,7 @@
 //! AuthorizationPolicies. What cannot be honoured whole denies: a condition that was lost would let in.
 
-use weft_core::model::policy::{Action, Operation, PathPattern, Rule, Source};
+use weft_core::matching::Wildcard;
+use weft_core::model::policy::{Action, Operation, PathPattern, Rule, Source, ValueMatch};
 use weft_crds::authorization_policy as written;
 
 use super::common;
@@ -26,6 +27,9 @@ pub fn authorization_policy(
     let selector =
         labels.map(|l| common::selector(findings, "spec.selector.matchLabels", l)).unwrap_or_default();
     let elsewhere = elsewhere(findings, spec);
+    if spec.selector.is_some() && !(spec.target_refs.is_empty() && spec.target_ref.is_none()) {
+        findings.error("spec.targetRefs", "stands without selector, which says the same in another way");
+    }
     let action = action(findings, spec);
     let written = spec.rules.as_deref().unwrap_or_default();
     if written.len() > RULE_LIMIT {
@@ -101,6 +105,12 @@ fn dry_run(findings: &mut Findings, meta: &Meta) -> bool {
 
 fn warn_of_open_doors(findings: &mut Findings, action: Action, rules: &[Rule]) {
     for (i, rule) in rules.iter().enumerate().filter(|_| action == Action::Allow) {
+        if rule.when.is_empty() && rule.from.iter().any(says_only_who_not) {
+            findings.warn(
+                format!("spec.rules[{i}].from"),
+                "says only who is not meant: a caller without mTLS has no identity, and is let in",
+            );
+        }
         if rule.from.is_empty() && rule.when.is_empty() {
             let what = if rule.to.is_empty() { "everything" } else { "these operations" };
             findings.warn(
@@ -109,6 +119,14 @@ fn warn_of_open_doors(findings: &mut Findings, action: Action, rules: &[Rule]) {
             );
         }
     }
+}
+
+/// Whether a source is told by nothing but identities that it does not have.
+fn says_only_who_not(source: &Source) -> bool {
+    let no = |values: &ValueMatch<Wildcard>| values.values.is_empty();
+    let anyone = no(&source.principals) && no(&source.namespaces) && no(&source.trust_domains);
+    let addresses = source.ip_blocks.is_empty() && source.remote_ip_blocks.is_empty();
+    anyone && addresses && source.service_accounts.values.is_empty()
 }
 
 struct Reader<'a> {
@@ -168,6 +186,10 @@ impl Reader<'_> {
         }
         let (read, namespace) = (&mut *self.findings, self.namespace);
         let accounts = |f: &mut Findings, at: &str, list: &[String]| accounts_of(f, at, list, namespace);
+        for (i, _) in source.principals.iter().enumerate().filter(|(_, p)| p.starts_with("spiffe://")) {
+            let reason = "never matches: a principal is written without `spiffe://`";
+            read.warn(format!("{path}.principals[{i}]"), reason);
+        }
         let mut both = |name, yes: &[String], no: &[String]| texts(read, path, (name, yes), no);
         let principals = both("principals", &source.principals, &source.not_principals);
         let namespaces = both("namespaces", &source.namespaces, &source.not_namespaces);
@@ -186,6 +208,16 @@ impl Reader<'_> {
             return None;
         };
         let read = &mut *self.findings;
+        for (i, method) in operation.methods.iter().enumerate() {
+            if method.bytes().any(|b| b.is_ascii_lowercase()) {
+                let reason = format!("`{method}` never matches GET and its kin: the case of a method counts");
+                read.warn(format!("{path}.methods[{i}]"), reason);
+            }
+        }
+        for (i, text) in operation.paths.iter().enumerate().filter(|(_, p)| !p.starts_with(['/', '*', '{'])) {
+            let reason = format!("`{text}` never matches: a path begins with `/`");
+            read.warn(format!("{path}.paths[{i}]"), reason);
+        }
         let path_patterns = |f: &mut Findings, at: &str, list: &[String]| -> Vec<PathPattern> {
             let all = list.iter().enumerate();
             all.filter_map(|(i, text)| path_pattern(f, &format!("{at}[{i}]"), text)).collect()

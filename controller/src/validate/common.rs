@@ -183,9 +183,52 @@ pub fn string_match(
     }
 }
 
+/// Headers that frame a message or belong to one connection: the proxy writes them.
+const FRAMING: [&str; 8] = [
+    "connection",
+    "content-length",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// `headers.request`.
+pub fn request_ops(findings: &mut Findings, path: &str, changes: Option<&HeaderChanges>) -> HeaderOps {
+    header_ops(findings, &format!("{path}.request"), changes)
+}
+
+/// `headers.response`: a response has no Host to change.
+pub fn response_ops(findings: &mut Findings, path: &str, changes: Option<&HeaderChanges>) -> HeaderOps {
+    let path = format!("{path}.response");
+    for (list, map) in changes.iter().flat_map(|changes| [("set", &changes.set), ("add", &changes.add)]) {
+        for name in map.keys().filter(|name| is_host(name)) {
+            findings.error(
+                format!("{path}.{list}.{name}"),
+                format!("`{name}` is of requests, a response has none"),
+            );
+        }
+    }
+    header_ops(findings, &path, changes)
+}
+
 /// `remove`, `set`, `add`.
-pub fn header_ops(findings: &mut Findings, path: &str, changes: Option<&HeaderChanges>) -> HeaderOps {
+fn header_ops(findings: &mut Findings, path: &str, changes: Option<&HeaderChanges>) -> HeaderOps {
     let Some(changes) = changes else { return HeaderOps::default() };
+    let lists = [("set", &changes.set), ("add", &changes.add)];
+    let names =
+        lists.iter().flat_map(|(list, map)| map.keys().map(move |name| (format!("{list}.{name}"), name)));
+    let removed = changes.remove.iter().enumerate().map(|(i, name)| (format!("remove[{i}]"), name));
+    for (at, name) in names.chain(removed) {
+        if FRAMING.contains(&name.to_ascii_lowercase().as_str()) {
+            findings.error(
+                format!("{path}.{at}"),
+                format!("`{name}` frames the message, and is the proxy's to write"),
+            );
+        }
+    }
     let mut ops = HeaderOps::default();
     for (i, name) in changes.remove.iter().enumerate() {
         let at = format!("{path}.remove[{i}]");
@@ -229,8 +272,12 @@ fn literal(findings: &mut Findings, path: &str, text: &str) -> Option<String> {
     Some(plain.replace('\u{0}', "%"))
 }
 
+fn is_host(name: &str) -> bool {
+    name.eq_ignore_ascii_case("host") || name == ":authority"
+}
+
 fn refuse_host(findings: &mut Findings, path: &str, name: &str, what: &str) {
-    if name.eq_ignore_ascii_case("host") || name.starts_with(':') {
+    if is_host(name) || name.starts_with(':') {
         findings.error(path, format!("`{name}` {what}: every request has it"));
     }
 }

@@ -13,6 +13,9 @@ pub fn policy(findings: &mut Findings, path: &str, pool: &written::ConnectionPoo
     if pool.tcp.is_none() && pool.http.is_none() {
         findings.error(path, "says nothing; write tcp or http");
     }
+    if pool.http.as_ref().is_some_and(|http| *http == written::HttpSettings::default()) {
+        findings.error(format!("{path}.http"), "says nothing; write one of its fields, or leave it out");
+    }
     let mut policy = ConnectionPolicy::default();
     if let Some(tcp) = &pool.tcp {
         self::tcp(findings, &format!("{path}.tcp"), tcp, &mut policy);

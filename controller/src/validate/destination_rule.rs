@@ -53,6 +53,7 @@ fn subsets(findings: &mut Findings, written: &[WrittenSubset]) -> Vec<Subset> {
 }
 
 fn traffic_policy(findings: &mut Findings, path: &str, written: &WrittenPolicy) -> TrafficPolicy {
+    common::bounded(findings, &format!("{path}.portLevelSettings"), &written.port_level_settings);
     let blocks = Blocks {
         balancer: written
             .load_balancer

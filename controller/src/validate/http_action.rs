@@ -8,7 +8,8 @@ use weft_core::model::route::{
     DirectResponse, PathRewrite, Redirect, RedirectPath, RedirectPort, RetryOn, RetryPolicy, Rewrite,
 };
 use weft_crds::scalar;
-use weft_crds::virtual_service::action as written;
+use weft_crds::virtual_service::matching::HttpMatch;
+use weft_crds::virtual_service::{HttpRoute, action as written};
 
 use super::common;
 use super::findings::Findings;
@@ -32,9 +33,35 @@ pub fn rewrite(findings: &mut Findings, path: &str, written: Option<&written::Ht
         let made = Substitution::new(&regex.matches, &regex.rewrite);
         findings.take(&format!("{path}.uriRegexRewrite"), made).map(PathRewrite::Regex)
     });
+    path_text(findings, &format!("{path}.uri"), &written.uri);
     let uri =
         Some(&written.uri).filter(|uri| !uri.is_empty()).map(|uri| PathRewrite::Uri(uri.as_str().into()));
     Rewrite { path: uri.or(replaced), authority: authority(findings, path, &written.authority) }
+}
+
+/// A path that is put in place of another: what cannot stand in a request's first line is an error.
+fn path_text(findings: &mut Findings, path: &str, text: &str) {
+    if let Some(bad) = text.chars().find(|c| !c.is_ascii_graphic() || matches!(c, '#' | '?')) {
+        findings.error(path, format!("{bad:?} cannot stand in a path; write it percent-encoded"));
+    } else if !text.is_empty() && !text.starts_with('/') {
+        findings.warn(path, format!("`{text}` does not begin with `/`, as every path does"));
+    }
+}
+
+/// `prefixRewrite` replaces the prefix that matched: every block must ask for one.
+pub fn prefix_rewrite(
+    findings: &mut Findings,
+    path: &str,
+    redirect: &written::Redirect,
+    matches: &[HttpMatch],
+) {
+    let prefix = |block: &HttpMatch| block.uri.as_ref().is_some_and(|uri| uri.prefix.is_some());
+    if !redirect.prefix_rewrite.is_empty() && (matches.is_empty() || !matches.iter().all(prefix)) {
+        findings.error(
+            format!("{path}.redirect.prefixRewrite"),
+            "replaces the prefix that matched: every block of match needs uri.prefix",
+        );
+    }
 }
 
 fn authority(findings: &mut Findings, path: &str, text: &str) -> Option<HeaderValue> {
@@ -50,6 +77,20 @@ pub fn redirect(findings: &mut Findings, path: &str, written: &written::Redirect
     let code = code.unwrap_or(301);
     if !matches!(code, 301 | 302 | 303 | 307 | 308) {
         findings.error(format!("{path}.redirectCode"), format!("{code} is none of 301, 302, 303, 307, 308"));
+    }
+    let says_nothing =
+        written.uri.is_empty() && written.prefix_rewrite.is_empty() && written.scheme.is_empty();
+    if says_nothing && written.authority.is_empty() && written.port.is_none() && written.derive_port.is_none()
+    {
+        findings
+            .error(path, "leads back to itself; write one of uri, prefixRewrite, authority, port, scheme");
+    }
+    for (name, text) in
+        [("uri", &written.uri), ("prefixRewrite", &written.prefix_rewrite), ("authority", &written.authority)]
+    {
+        if let Some(bad) = text.chars().find(|c| !c.is_ascii_graphic()) {
+            findings.error(format!("{path}.{name}"), format!("{bad:?} cannot stand in a location"));
+        }
     }
     let target = match (written.uri.as_str(), written.prefix_rewrite.as_str()) {
         ("", "") => None,
@@ -127,16 +168,21 @@ fn body(findings: &mut Findings, path: &str, written: Option<&written::ResponseB
 /// `timeout`; `0s` is none.
 pub fn timeout(findings: &mut Findings, path: &str, written: Option<&scalar::Duration>) -> Option<Duration> {
     let value = common::duration(findings, path, written?)?;
-    (!value.is_zero()).then_some(value)
+    match value.is_zero() {
+        true => None,
+        false => common::positive(findings, path, written),
+    }
 }
 
 /// `retries`; Weft's own defaults where nothing is written, none where `attempts` is not.
-pub fn retries(findings: &mut Findings, path: &str, written: Option<&written::HttpRetry>) -> RetryPolicy {
-    let Some(written) = written else { return RetryPolicy::default() };
-    let default = RetryPolicy::default();
+pub fn retries(findings: &mut Findings, rule_path: &str, rule: &HttpRoute) -> RetryPolicy {
+    let Some(written) = &rule.retries else { return RetryPolicy::default() };
+    let (path, default) = (&format!("{rule_path}.retries"), RetryPolicy::default());
     let attempts = common::number(findings, &format!("{path}.attempts"), written.attempts, (0, RETRY_LIMIT));
     if written.attempts.is_none() {
         findings.warn(format!("{path}.attempts"), "missing, which turns retries off; write how many");
+    } else if attempts == Some(0) && (!written.retry_on.is_empty() || written.per_try_timeout.is_some()) {
+        findings.warn(format!("{path}.attempts"), "0 turns retries off: the other fields have no effect");
     }
     let on = match written.retry_on.trim() {
         "" => default.on,
@@ -145,6 +191,13 @@ pub fn retries(findings: &mut Findings, path: &str, written: Option<&written::Ht
     let backoff = common::positive(findings, &format!("{path}.backoff"), written.backoff.as_ref());
     let per_try =
         common::positive(findings, &format!("{path}.perTryTimeout"), written.per_try_timeout.as_ref());
+    let timeout = rule.timeout.as_ref().and_then(|timeout| timeout.parse().ok()).filter(|t| !t.is_zero());
+    if per_try.zip(timeout).is_some_and(|(per_try, whole)| per_try >= whole) {
+        findings.warn(
+            format!("{path}.perTryTimeout"),
+            "has no effect: it is not shorter than the rule's timeout",
+        );
+    }
     RetryPolicy {
         attempts: attempts.unwrap_or(0),
         per_try_timeout: per_try,
@@ -171,6 +224,9 @@ fn retry_on(findings: &mut Findings, path: &str, text: &str) -> RetryOn {
             "resource-exhausted" => on.grpc_statuses.push(8),
             "internal" => on.grpc_statuses.push(13),
             "unavailable" => on.grpc_statuses.push(14),
+            "retriable-headers" | "envoy-ratelimited" | "http3-post-connect-failure" => {
+                findings.unhonoured(path, format!("`{word}` is not honoured yet"));
+            }
             _ => match word.parse::<u16>() {
                 Ok(status) if (100..600).contains(&status) => on.statuses.push(status),
                 _ => findings.error(path, format!("`{word}` is no condition; {RETRY_WORDS}")),

@@ -35,12 +35,6 @@ pub fn http_match(findings: &mut Findings, path: &str, block: &Written) -> HttpM
     request
 }
 
-/// Whether a block says nothing, so that it takes every request of every client.
-pub fn is_empty(block: &Written) -> bool {
-    *block
-        == Written { name: block.name.clone(), stat_prefix: block.stat_prefix.clone(), ..Written::default() }
-}
-
 /// `:method`, `:path`, `:authority` and `:scheme` among the headers mean the fields of those names.
 fn headers(
     findings: &mut Findings,
@@ -97,8 +91,8 @@ fn empty_prefixes(findings: &mut Findings, path: &str, request: &HttpMatch) {
     let fields =
         [("scheme", &request.scheme), ("method", &request.method), ("authority", &request.authority)];
     let single = fields.into_iter().filter_map(|(name, m)| m.as_ref().map(|m| (name.to_owned(), m)));
-    let listed = request.headers.iter().chain(&request.without_headers);
-    let listed = listed.map(|(name, m)| (format!("headers.{name}"), m));
+    let without = request.without_headers.iter().map(|(name, m)| (format!("withoutHeaders.{name}"), m));
+    let listed = request.headers.iter().map(|(name, m)| (format!("headers.{name}"), m)).chain(without);
     let query = request.query.iter().map(|(name, m)| (format!("queryParams.{name}"), m));
     for (name, _) in single.chain(listed).chain(query).filter(|(_, m)| empty(m)).collect::<Vec<_>>() {
         findings.error(

@@ -23,6 +23,12 @@ pub fn detection(findings: &mut Findings, path: &str, written: &Written) -> Outl
             "is the old name of consecutive5xxErrors, and is taken as it",
         );
     }
+    if current.is_some() && old.is_some() {
+        findings.error(
+            format!("{path}.consecutiveErrors"),
+            "is the old name of consecutive5xxErrors, which is written too; write one of them",
+        );
+    }
     if local.is_some() && !written.split_external_local_origin_errors {
         findings.error(
             format!("{path}.consecutiveLocalOriginFailures"),

@@ -25,6 +25,10 @@ pub fn peer_authentication(findings: &mut Findings, meta: Meta, spec: &Written) 
     let mut ports = Vec::new();
     for (number, mtls) in &spec.port_level_mtls {
         match number.parse::<u16>() {
+            Ok(number) if number > 0 && ports.iter().any(|(known, _)| *known == number) => {
+                findings
+                    .error(format!("spec.portLevelMtls.{number}"), format!("port {number} is written twice"));
+            }
             Ok(number) if number > 0 => ports.push((number, mode(Some(mtls)))),
             _ => findings
                 .error(format!("spec.portLevelMtls.{number}"), format!("`{number}` is no port, 1 to 65535")),

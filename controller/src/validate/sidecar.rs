@@ -1,5 +1,6 @@
 //! Sidecars.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use weft_core::model::protocol::Protocol;
@@ -33,7 +34,34 @@ pub fn sidecar(findings: &mut Findings, meta: Meta, spec: &Written) -> Sidecar {
     let egress =
         egress.map(|(i, l)| self::egress(findings, &format!("spec.egress[{i}]"), l, &namespace)).collect();
     let outbound = spec.outbound_traffic_policy.as_ref().and_then(|p| outbound(findings, p));
+    let (ingress, egress): (Vec<Ingress>, Vec<Egress>) = (ingress, egress);
+    common::bounded(findings, "spec.ingress", &spec.ingress);
+    common::bounded(findings, "spec.egress", &spec.egress);
+    twice(findings, "spec.ingress", ingress.iter().map(|i| Some((i.port, None))));
+    twice(findings, "spec.egress", egress.iter().map(|e| Some((e.port?.0, e.bind))));
+    let catch_all = egress.iter().position(|e| e.port.is_none());
+    if let Some(at) = catch_all.filter(|at| at + 1 < egress.len()) {
+        findings.error(
+            format!("spec.egress[{at}]"),
+            "has no port and so takes all other traffic: it stands alone of its kind, and last",
+        );
+    }
     Sidecar { meta, selector, ingress, egress, outbound }
+}
+
+/// Notes listeners on one port and address.
+fn twice(
+    findings: &mut Findings,
+    path: &str,
+    listeners: impl Iterator<Item = Option<(u16, Option<IpAddr>)>>,
+) {
+    let mut known = BTreeSet::new();
+    for (i, listener) in listeners.enumerate() {
+        let Some(listener) = listener else { continue };
+        if !known.insert(listener) {
+            findings.error(format!("{path}[{i}].port.number"), format!("{} is written twice", listener.0));
+        }
+    }
 }
 
 fn outbound(findings: &mut Findings, written: &OutboundTrafficPolicy) -> Option<OutboundMode> {
@@ -130,6 +158,7 @@ fn egress(findings: &mut Findings, path: &str, written: &EgressListener, namespa
             "missing; with `captureMode: NONE` write where the sidecar listens",
         );
     }
+    common::bounded(findings, &format!("{path}.hosts"), &written.hosts);
     if written.hosts.is_empty() {
         findings
             .error(format!("{path}.hosts"), "missing; `*/*` is every service, `./*` those of this namespace");

@@ -11,8 +11,10 @@ use weft_crds::virtual_service::{HttpRoute, HttpRouteDestination, VirtualService
 use super::findings::Findings;
 use super::{common, http_action, http_match};
 use crate::fragment::meta::{Meta, Selector};
+use crate::fragment::sidecar::host_matches;
 use crate::fragment::virtual_service::{
     ClientScope, Destination, Forward, HttpAction, HttpBlock, HttpRule, Target, TcpRule, VirtualService,
+    takes_every_path,
 };
 
 /// What a VirtualService means.
@@ -60,11 +62,21 @@ fn hosts(findings: &mut Findings, meta: &Meta, spec: &Written) -> Vec<Arc<str>> 
                 .error(&path, "`*` would take every service of the mesh; name hosts, or `*.` and a domain");
         } else if all.contains(&host) {
             findings.error(&path, format!("`{text}` is written twice"));
+        } else if let Some(other) = all.iter().find(|other| overlap(other, &host)) {
+            findings.error(
+                &path,
+                format!("`{text}` and `{other}` overlap; write the narrower one in another object"),
+            );
         } else {
             all.push(host);
         }
     }
     all
+}
+
+/// Whether one of two different hosts is a wildcard that means the other.
+fn overlap(a: &str, b: &str) -> bool {
+    (a.starts_with('*') && host_matches(a, b)) || (b.starts_with('*') && host_matches(b, a))
 }
 
 /// Reads rules, and notes those that an earlier one hides.
@@ -83,10 +95,12 @@ impl Reader<'_> {
                 .warn(&path, format!("is never reached: spec.http[{first}] takes every request before it"));
         }
         let matches = self.blocks(&path, &rule.matches);
-        if rule.matches.iter().all(http_match::is_empty) && self.catch_all.is_none() {
-            self.catch_all = Some(i);
-        }
         let elsewhere = matches.is_empty() && !rule.matches.is_empty();
+        let any_client = |block: &HttpBlock| block.client == ClientScope::default();
+        let everything = |block: &HttpBlock| any_client(block) && takes_every_path(&block.request);
+        if !elsewhere && (matches.is_empty() || matches.iter().any(everything)) {
+            self.catch_all = self.catch_all.or(Some(i));
+        }
         let headers = rule.headers.as_ref();
         let request = headers.and_then(|h| h.request.as_ref());
         let response = headers.and_then(|h| h.response.as_ref());
@@ -94,12 +108,8 @@ impl Reader<'_> {
             source: self.source(&format!("http[{i}]"), &rule.name),
             action: self.action(&path, rule)?,
             matches,
-            request_headers: common::header_ops(self.findings, &format!("{path}.headers.request"), request),
-            response_headers: common::header_ops(
-                self.findings,
-                &format!("{path}.headers.response"),
-                response,
-            ),
+            request_headers: common::request_ops(self.findings, &format!("{path}.headers"), request),
+            response_headers: common::response_ops(self.findings, &format!("{path}.headers"), response),
         };
         // Every block speaks of gateways: no sidecar has the rule.
         (!elsewhere).then_some(made)
@@ -144,6 +154,7 @@ impl Reader<'_> {
             (true, None, None) => self.forward(path, rule).map(HttpAction::Forward),
             (false, Some(redirect), None) => {
                 self.alone(path, rule, "redirect");
+                http_action::prefix_rewrite(self.findings, path, redirect, &rule.matches);
                 http_action::redirect(self.findings, &format!("{path}.redirect"), redirect)
                     .map(HttpAction::Redirect)
             }
@@ -173,6 +184,11 @@ impl Reader<'_> {
         if rule.fault.is_some() {
             self.findings.error(format!("{path}.fault"), format!("has no meaning beside {what}"));
         }
+        for (name, written) in [("timeout", rule.timeout.is_some()), ("retries", rule.retries.is_some())] {
+            if written {
+                self.findings.warn(format!("{path}.{name}"), format!("has no effect beside {what}"));
+            }
+        }
     }
 
     fn forward(&mut self, path: &str, rule: &HttpRoute) -> Option<Forward> {
@@ -181,33 +197,53 @@ impl Reader<'_> {
         let weights = self.weights(&format!("{path}.route"), &weights)?;
         let destinations = rule.route.iter().zip(weights).enumerate();
         let destinations = destinations
-            .filter_map(|(i, (d, weight))| self.destination(&format!("{path}.route[{i}]"), d, weight));
+            .filter_map(|(i, (d, weight))| self.destination(&format!("{path}.route[{i}]"), i, d, weight));
         let destinations: Vec<_> = destinations.collect();
+        self.authorities(path, rule, &destinations);
         Some(Forward {
             destinations: destinations.into_iter().filter(|d| d.weight > 0).collect(),
             rewrite: http_action::rewrite(self.findings, &format!("{path}.rewrite"), rule.rewrite.as_ref()),
             timeout: http_action::timeout(self.findings, &format!("{path}.timeout"), rule.timeout.as_ref()),
-            retries: http_action::retries(self.findings, &format!("{path}.retries"), rule.retries.as_ref()),
+            retries: http_action::retries(self.findings, path, rule),
         })
+    }
+
+    /// `rewrite.authority` and a header operation on Host would say two things.
+    fn authorities(&mut self, path: &str, rule: &HttpRoute, destinations: &[Destination]) {
+        let rewritten = rule.rewrite.as_ref().is_some_and(|rewrite| !rewrite.authority.is_empty());
+        let of_rule = rule.headers.iter().filter_map(|headers| headers.request.as_ref());
+        let named = |name: &String| name.eq_ignore_ascii_case("host") || name == ":authority";
+        let host = of_rule.flat_map(|changes| changes.set.keys().chain(changes.add.keys())).any(named);
+        let inside = |d: &Destination| {
+            d.request_headers
+                .set
+                .iter()
+                .chain(&d.request_headers.add)
+                .any(|(name, _)| name == http::header::HOST)
+        };
+        if rewritten && (host || destinations.iter().any(inside)) {
+            let reason = "says two things of the host: header operations name it too; write one of them";
+            self.findings.error(format!("{path}.rewrite.authority"), reason);
+        }
     }
 
     fn destination(
         &mut self,
         path: &str,
+        index: usize,
         written: &HttpRouteDestination,
         weight: u32,
     ) -> Option<Destination> {
         let headers = written.headers.as_ref();
         let request = headers.and_then(|h| h.request.as_ref());
         let response = headers.and_then(|h| h.response.as_ref());
-        let request_headers = common::header_ops(self.findings, &format!("{path}.headers.request"), request);
-        let response_headers =
-            common::header_ops(self.findings, &format!("{path}.headers.response"), response);
-        let target = self.target(path, written.destination.as_ref())?;
+        let request_headers = common::request_ops(self.findings, &format!("{path}.headers"), request);
+        let response_headers = common::response_ops(self.findings, &format!("{path}.headers"), response);
+        let target = self.target(path, index, written.destination.as_ref())?;
         Some(Destination { target, weight, request_headers, response_headers })
     }
 
-    fn target(&mut self, path: &str, written: Option<&WrittenDestination>) -> Option<Target> {
+    fn target(&mut self, path: &str, index: usize, written: Option<&WrittenDestination>) -> Option<Target> {
         let path = format!("{path}.destination");
         let Some(written) = written else {
             self.findings.error(path, "missing; write the service that takes the traffic");
@@ -222,7 +258,7 @@ impl Reader<'_> {
             return None;
         }
         let subset = Some(&written.subset).filter(|s| !s.is_empty()).map(|s| s.as_str().into());
-        Some(Target { host, subset, port })
+        Some(Target { host, subset, port, index })
     }
 
     /// Weights that make sense together; a single destination takes everything.
@@ -272,7 +308,7 @@ impl Reader<'_> {
         let Some(weights) = self.weights(path, &weights) else { return Vec::new() };
         let all = written.iter().zip(weights).enumerate();
         let read = all.filter_map(|(i, (d, weight))| {
-            Some((self.target(&format!("{path}[{i}]"), d.destination.as_ref())?, weight))
+            Some((self.target(&format!("{path}[{i}]"), i, d.destination.as_ref())?, weight))
         });
         read.collect::<Vec<_>>().into_iter().filter(|(_, weight)| *weight > 0).collect()
     }
