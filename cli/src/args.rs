@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::{commands, demo, echo, get, load};
+use crate::{commands, demo, echo, get, load, validate};
 
 /// A service mesh for Kubernetes, on this machine or in a cluster
 #[derive(Debug, Parser)]
@@ -29,6 +29,8 @@ enum Command {
     Logs(commands::LogsArgs),
     /// Show pods, sidecars and services of a local mesh
     Get(get::Get),
+    /// Say what is wrong with manifests, offline
+    Validate(validate::Args),
     /// Run the echo application of samples and tests
     Echo(echo::Args),
     /// Ask a URL again and again, and count the answers
@@ -50,6 +52,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Exec(args) => wait(commands::exec(args)),
         Command::Logs(args) => wait(commands::logs(args)),
         Command::Get(args) => wait(get::get(args)),
+        Command::Validate(args) => Ok(validate::run(&args)),
         Command::Echo(args) => echo::run(args).map(|()| ExitCode::SUCCESS),
         Command::Load(args) => load::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Capture(args) => wait(async { demo::capture::run(args).await.map(|()| ExitCode::SUCCESS) }),

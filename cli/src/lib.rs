@@ -10,6 +10,8 @@ pub mod output;
 pub mod echo;
 /// The load generator.
 pub mod load;
+/// What is wrong with manifests.
+pub mod validate;
 /// Local meshes.
 pub mod up;
 /// The guided tour.
