@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,7 +15,6 @@ use crate::accept::Bound;
 use crate::context::Context;
 use crate::listener::accept;
 use crate::orig_dst::Origin;
-use crate::outbound::Entry;
 use crate::{inbound, outbound};
 
 /// A listener that could not be opened is tried again after this time.
@@ -73,13 +73,12 @@ fn update(
     });
     let mut all = true;
     for (at, purpose) in wanted {
-        if !open.contains_key(&at) {
-            match listen(ctx, at, purpose) {
-                Ok(listener) => drop(open.insert(at, listener)),
-                Err(error) => {
-                    all = false;
-                    tracing::warn!(%at, %error, "a listener of the Sidecar cannot be opened; it is tried again");
-                }
+        let Entry::Vacant(place) = open.entry(at) else { continue };
+        match listen(ctx, at, purpose) {
+            Ok(listener) => drop(place.insert(listener)),
+            Err(error) => {
+                all = false;
+                tracing::warn!(%at, %error, "a listener of the Sidecar cannot be opened; it is tried again");
             }
         }
     }
@@ -119,7 +118,7 @@ fn listen(ctx: &Rc<Context>, at: SocketAddr, purpose: Purpose) -> std::io::Resul
         async move {
             match purpose {
                 Purpose::Egress(listener) => {
-                    outbound::serve(ctx, Entry::Listener(listener), tcp, client).await;
+                    outbound::serve(ctx, outbound::Entry::Listener(listener), tcp, client).await;
                 }
                 Purpose::Ingress(to) => inbound::serve(ctx, Origin::Fixed(to), tcp, client).await,
             }

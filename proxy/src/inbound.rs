@@ -55,7 +55,7 @@ pub async fn serve(ctx: Rc<Context>, origin: Origin, tcp: TcpStream, client: Soc
     let _open = ctx.shutdown.open();
     let record = TcpRecord::begin(Instant::now());
     let io = Io::plain(tcp);
-    match let_in(&ctx, origin, io, client).await {
+    match Box::pin(let_in(&ctx, origin, io, client)).await {
         Ok((visit, io, Detected::Http1, _)) => serve_http(&ctx, visit, io, HttpVersion::Http1).await,
         Ok((visit, io, Detected::Http2, _)) => serve_http(&ctx, visit, io, HttpVersion::Http2).await,
         Ok((visit, io, _, dialled)) => serve_opaque(&ctx, visit, io, dialled, record).await,
@@ -158,9 +158,9 @@ async fn serve_opaque(
 ) {
     let downstream = visit.incoming.downstream.clone();
     record.log = opaque::log_entry(ctx, &downstream, dialled.as_ref());
-    match dial(ctx.clone(), visit.incoming, dialled).await {
+    match Box::pin(dial(ctx.clone(), visit.incoming, dialled)).await {
         Ok(upstream) => {
-            let scope = scope(ctx, &downstream);
+            let scope = Box::pin(scope(ctx, &downstream));
             let cut = forbidden(ctx, &downstream, true, visit.seen);
             opaque::relay(ctx, io, upstream, record, scope, cut).await;
         }

@@ -52,7 +52,7 @@ pub async fn serve(ctx: Rc<Context>, entry: Entry, tcp: TcpStream, client: Socke
     let _open = ctx.shutdown.open();
     let mut io = Io::plain(tcp);
     let mut record = TcpRecord::begin(Instant::now());
-    match arrive(&ctx, &entry, &mut io, client).await {
+    match Box::pin(arrive(&ctx, &entry, &mut io, client)).await {
         Ok(Arrived::Http(version, outgoing)) => (ctx.http.outgoing)(io, version, outgoing).await,
         Ok(Arrived::Opaque(outgoing, upstream)) => {
             record.log = opaque::log_entry(&ctx, &outgoing.downstream, Some(&upstream));

@@ -17,35 +17,7 @@ use rustls::{RootCertStore, SignatureScheme};
 use weft_core::identity::SpiffeId;
 use weft_core::model::workload::TrustBundle;
 
-use super::fault::TlsFault;
-
-/// Why a certificate speaks for nobody, or for the wrong one.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum IdentityFault {
-    /// No URI, or several.
-    #[error("the certificate has {0} URIs, not one")]
-    Uris(usize),
-    /// The URI is no SPIFFE identity.
-    #[error("the certificate's URI: {0}")]
-    Malformed(#[from] weft_core::identity::IdentityError),
-    /// Nobody speaks for the trust domain.
-    #[error("trust domain `{0}` is not trusted")]
-    Domain(String),
-    /// The server is somebody else.
-    #[error("the server is `{0}`")]
-    Unexpected(SpiffeId),
-}
-
-impl IdentityFault {
-    /// The same in the closed list.
-    pub fn kind(&self) -> TlsFault {
-        match self {
-            Self::Uris(_) | Self::Malformed(_) => TlsFault::NoIdentity,
-            Self::Domain(_) => TlsFault::TrustDomain,
-            Self::Unexpected(_) => TlsFault::PeerIdentity,
-        }
-    }
-}
+use super::fault::IdentityFault;
 
 impl From<IdentityFault> for Error {
     fn from(fault: IdentityFault) -> Self {

@@ -13,6 +13,9 @@ use weft_core::model::policy::{Action, AuthorizationPolicy, Rule, Source, ValueM
 use weft_core::model::protocol::Protocol;
 use weft_core::model::workload::MtlsMode;
 use weft_core::snapshot::Resource;
+use weft_proxy::orig_dst::Origin;
+use weft_proxy::outbound::Entry;
+use weft_proxy::{inbound, outbound};
 
 /// Sends back what it is sent, then closes.
 async fn echo(mut tcp: TcpStream) {
@@ -288,4 +291,19 @@ impl Pair {
         let port = snapshot.workload().unwrap().inbound.ports[0].number;
         ([127, 0, 0, 1], port).into()
     }
+}
+
+#[tokio::test]
+async fn a_connection_costs_little_while_it_waits() {
+    local(async {
+        let pair = pair(Setup::default(), echo).await;
+        let tcp = || async { TcpStream::connect(pair.entry).await.unwrap() };
+        let client = ([127, 0, 0, 1], 1).into();
+        let origin = Origin::Fixed(pair.target());
+        let outgoing = outbound::serve(pair.client.ctx.clone(), Entry::Captured(origin), tcp().await, client);
+        let incoming = inbound::serve(pair.server.ctx.clone(), origin, tcp().await, client);
+        let sizes = (size_of_val(&outgoing), size_of_val(&incoming));
+        assert!(sizes.0 <= 2560 && sizes.1 <= 4096, "{sizes:?}");
+    })
+    .await;
 }

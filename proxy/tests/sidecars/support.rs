@@ -134,26 +134,9 @@ pub(crate) struct Sidecar {
 impl Sidecar {
     /// A sidecar with this identity and configuration.
     pub(crate) fn new(identity: Identity, workload: Workload, resources: Vec<Resource>) -> Self {
-        let (mesh, asks) = Mesh::new(Duration::from_secs(5));
-        // Nobody answers questions: what is not told is not known.
-        std::mem::forget(asks);
-        let clock = Clock::system();
-        let credentials = Credentials::new();
-        let tls = Tls::new(credentials.clone(), clock.clone());
-        tls.set_trust(&workload.trust).unwrap();
-        let telemetry = Telemetry::new(AccessLogFormat::Off, clock);
-        let shutdown = Shutdown::new();
-        let shared = Shared {
-            mesh: mesh.clone(),
-            tls,
-            dialer: Dialer::default(),
-            telemetry: telemetry.clone(),
-            shutdown: shutdown.clone(),
-            own: Own { addresses: vec![IpAddr::from([127, 0, 0, 1])], ports: vec![15001, 15006] },
-            gates: Gates::default(),
-            epoch: Instant::now(),
-            opened: Arc::new(Opened::new(1, Arc::new(watch::Sender::new(false)))),
-        };
+        let (shared, credentials) = shared(1);
+        let Shared { mesh, telemetry, shutdown, .. } = shared.clone();
+        shared.tls.set_trust(&workload.trust).unwrap();
         let ctx = worker::context(&shared, 0, worker::http_servers);
         let (following, view) = (shutdown.clone(), ctx.local.drain.clone());
         spawn_local(async move { following.follow(view).await });
@@ -239,6 +222,36 @@ impl Sidecar {
         }
         self.telemetry.render()
     }
+}
+
+/// What workers share, with nothing told yet.
+pub(crate) fn shared(workers: usize) -> (Shared, Credentials) {
+    let (mesh, asks) = Mesh::new(Duration::from_secs(5));
+    // Nobody answers questions: what is not told is not known.
+    std::mem::forget(asks);
+    let clock = Clock::system();
+    let credentials = Credentials::new();
+    let shared = Shared {
+        mesh,
+        tls: Tls::new(credentials.clone(), clock.clone()),
+        dialer: Dialer::default(),
+        telemetry: Telemetry::new(AccessLogFormat::Off, clock),
+        shutdown: Shutdown::new(),
+        own: Own { addresses: vec![IpAddr::from([127, 0, 0, 1])], ports: vec![15001, 15006] },
+        gates: Gates::default(),
+        epoch: Instant::now(),
+        opened: Arc::new(Opened::new(workers, Arc::new(watch::Sender::new(false)))),
+    };
+    (shared, credentials)
+}
+
+/// A view of these resources, after `previous`.
+pub(crate) fn snapshot(previous: &Snapshot, resources: impl IntoIterator<Item = Resource>) -> Snapshot {
+    let mut held = Resources::default();
+    for resource in resources {
+        held.apply(resource);
+    }
+    Snapshot::build(previous, &held).snapshot
 }
 
 /// A workload without policies that lets everything in on every port.
