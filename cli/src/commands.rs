@@ -64,7 +64,9 @@ pub struct Where {
 
 /// `weft down`
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  weft down -N shop        end the mesh shop; returns when nothing of it is left")]
+#[command(
+    after_help = "Example:\n  weft down -N shop        end the mesh shop; returns when nothing of it is left"
+)]
 pub struct Down {
     #[command(flatten)]
     which: Which,
@@ -112,12 +114,16 @@ pub struct LogsArgs {
 /// # Errors
 /// What a mesh lacks.
 pub async fn up(args: Up) -> Result<ExitCode> {
-    let options = Options { dir: args.dir.clone(), name: args.name, publish: args.publish.clone(), binary: None };
+    let options =
+        Options { dir: args.dir.clone(), name: args.name, publish: args.publish.clone(), binary: None };
     let mut interrupts = Interrupts::new()?;
     let mut mesh = Mesh::start(options).await?;
     output::progress(format!("mesh {:?} starts from {}", mesh.name(), args.dir.display()));
     for p in &args.publish {
-        output::progress(format!("http://127.0.0.1:{} is service {}/{} port {}", p.host_port, p.namespace, p.service, p.port));
+        output::progress(format!(
+            "http://127.0.0.1:{} is service {}/{} port {}",
+            p.host_port, p.namespace, p.service, p.port
+        ));
     }
     if args.detach {
         return detached(&mut mesh, &mut interrupts, Duration::from_secs(args.timeout)).await;

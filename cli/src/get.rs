@@ -127,7 +127,11 @@ fn pod_table(state: &State) -> Table {
 }
 
 fn status(pod: &PodState) -> String {
-    if pod.ready || pod.reason.is_empty() { pod.phase.clone() } else { format!("{} ({})", pod.phase, pod.reason) }
+    if pod.ready || pod.reason.is_empty() {
+        pod.phase.clone()
+    } else {
+        format!("{} ({})", pod.phase, pod.reason)
+    }
 }
 
 fn age(since: u64) -> String {
@@ -156,11 +160,19 @@ fn service_table(state: &State) -> Table {
 
 fn sidecar_table(state: &State, told: &Value) -> Table {
     let mut table = Table::new(&["NAMESPACE", "SIDECAR OF", "READY", "RESTARTS", "TOLD", "TAKEN"]);
-    let meshed = state.pods.iter().filter_map(|p| Some((p, p.containers.iter().find(|c| c.name == SIDECAR)?)));
+    let meshed =
+        state.pods.iter().filter_map(|p| Some((p, p.containers.iter().find(|c| c.name == SIDECAR)?)));
     for (pod, sidecar) in meshed {
         let ready = if sidecar.ready { "yes" } else { "no" };
         let (what, taken) = configuration(pod, told);
-        table.row(vec![pod.namespace.clone(), pod.name.clone(), ready.into(), sidecar.restarts.to_string(), what, taken]);
+        table.row(vec![
+            pod.namespace.clone(),
+            pod.name.clone(),
+            ready.into(),
+            sidecar.restarts.to_string(),
+            what,
+            taken,
+        ]);
     }
     table
 }
@@ -176,7 +188,8 @@ fn configuration(pod: &PodState, told: &Value) -> (String, String) {
     };
     let resources = || entry["resources"].as_array().into_iter().flatten();
     let what = counted(resources().map(|r| r["kind"].as_str().unwrap_or("?")));
-    let missing = counted(resources().map(|r| r["status"].as_str().unwrap_or("?")).filter(|s| *s != "programmed"));
+    let missing =
+        counted(resources().map(|r| r["status"].as_str().unwrap_or("?")).filter(|s| *s != "programmed"));
     (what, if missing.is_empty() { "all".into() } else { missing })
 }
 
@@ -192,10 +205,15 @@ fn refusals(told: &Value) -> Vec<String> {
     let text = |value: &Value, key: &str| value[key].as_str().unwrap_or("").to_owned();
     let sidecars = told["sync"]["sidecars"].as_array().into_iter().flatten();
     let each = sidecars.flat_map(|sidecar| {
-        let refused = sidecar["resources"].as_array().into_iter().flatten().filter(|r| r["status"] == "refused");
+        let refused =
+            sidecar["resources"].as_array().into_iter().flatten().filter(|r| r["status"] == "refused");
         refused.map(move |r| {
             let [kind, name, path, reason] = ["kind", "name", "path", "reason"].map(|key| text(r, key));
-            format!("{}/{} refused {kind} {name}: {path}: {reason}", text(sidecar, "namespace"), text(sidecar, "pod"))
+            format!(
+                "{}/{} refused {kind} {name}: {path}: {reason}",
+                text(sidecar, "namespace"),
+                text(sidecar, "pod")
+            )
         })
     });
     each.collect()

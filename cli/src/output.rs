@@ -63,8 +63,10 @@ impl Table {
     /// The table as text.
     pub fn text(&self) -> String {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
-        let cell = |row: &Vec<String>, column: usize| -> String { row.get(column).cloned().unwrap_or_default() };
-        let width = |column: usize| self.rows.iter().map(|row| cell(row, column).chars().count()).max().unwrap_or(0);
+        let cell =
+            |row: &Vec<String>, column: usize| -> String { row.get(column).cloned().unwrap_or_default() };
+        let width =
+            |column: usize| self.rows.iter().map(|row| cell(row, column).chars().count()).max().unwrap_or(0);
         let widths: Vec<usize> = (0..columns).map(width).collect();
         let line = |row: &Vec<String>| {
             let cells = widths.iter().enumerate().map(|(i, w)| format!("{:w$}", cell(row, i)));

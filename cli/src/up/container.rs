@@ -64,7 +64,8 @@ pub fn run(args: &[String]) -> anyhow::Error {
 
 /// What shells give for a command that is not there, or cannot be run.
 pub fn exit_code(error: &anyhow::Error) -> u8 {
-    let missing = error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::NotFound);
+    let missing =
+        error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::NotFound);
     if missing { 127 } else { 126 }
 }
 

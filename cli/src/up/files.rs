@@ -215,9 +215,14 @@ pub fn parse(file: &Path, text: &str) -> Parsed {
             Ok(Value::Null) => {}
             Ok(value) => one_or_list(value, &Document { file, line, text: document }, &mut parsed),
             Err(e) => {
-                let offset = e.location().map_or(0, |l| usize::try_from(l.line()).unwrap_or(1).saturating_sub(1));
+                let offset =
+                    e.location().map_or(0, |l| usize::try_from(l.line()).unwrap_or(1).saturating_sub(1));
                 let message = e.without_snippet().to_string();
-                parsed.errors.push(at(offset, String::new(), message.lines().next().unwrap_or("").to_owned()));
+                parsed.errors.push(at(
+                    offset,
+                    String::new(),
+                    message.lines().next().unwrap_or("").to_owned(),
+                ));
             }
         }
     }
@@ -258,7 +263,8 @@ fn object(value: Value, document: &Document<'_>, parsed: &mut Parsed) {
     let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str).unwrap_or("").to_owned();
     let (api, kind, name) = (text("/apiVersion"), text("/kind"), text("/metadata/name"));
     let namespace = Some(text("/metadata/namespace")).filter(|n| !n.is_empty()).unwrap_or("default".into());
-    let resource = if kind == "Namespace" { format!("{kind} {name}") } else { format!("{kind} {namespace}/{name}") };
+    let resource =
+        if kind == "Namespace" { format!("{kind} {name}") } else { format!("{kind} {namespace}/{name}") };
     let problem = |path: &str, message: String| Problem {
         file: document.file.to_path_buf(),
         line: document.line + line_of(document.text, path),
@@ -273,13 +279,18 @@ fn object(value: Value, document: &Document<'_>, parsed: &mut Parsed) {
     let mut ignored = Vec::new();
     match entity(&api, &kind, value, &mut ignored) {
         Ok(entity) => {
-            let found = Found { entity, resource: resource.clone(), file: document.file.into(), line: document.line };
+            let found =
+                Found { entity, resource: resource.clone(), file: document.file.into(), line: document.line };
             parsed.found.push(found);
         }
         Err((path, message)) => parsed.errors.push(problem(&path, message)),
     }
     let warn = |path: &String| {
-        let message = if path.is_empty() { "objects of this kind have no effect in a local mesh" } else { "has no effect in a local mesh" };
+        let message = if path.is_empty() {
+            "objects of this kind have no effect in a local mesh"
+        } else {
+            "has no effect in a local mesh"
+        };
         problem(path, message.into())
     };
     parsed.warnings.extend(ignored.iter().map(warn));
@@ -317,7 +328,10 @@ fn of_the_mesh(api: &str) -> bool {
     api.split_once('/').is_some_and(|(group, _)| group.ends_with(".weft.dev") || group.ends_with(".istio.io"))
 }
 
-fn parts<S: DeserializeOwned + Default>(value: Value, ignored: &mut Vec<String>) -> Result<(Meta, S), Refused> {
+fn parts<S: DeserializeOwned + Default>(
+    value: Value,
+    ignored: &mut Vec<String>,
+) -> Result<(Meta, S), Refused> {
     let object = typed::<Object<S>>(value, ignored)?;
     let mut metadata = object.metadata;
     default_namespace(&mut metadata);
@@ -380,7 +394,8 @@ fn key_of(line: &str) -> Option<&str> {
 mod tests {
     use super::*;
 
-    const POD: &str = "# a pod\napiVersion: v1\nkind: Pod\nmetadata:\n  name: a\nspec:\n  containers:\n  - name: c\n";
+    const POD: &str =
+        "# a pod\napiVersion: v1\nkind: Pod\nmetadata:\n  name: a\nspec:\n  containers:\n  - name: c\n";
 
     fn of(text: &str) -> Parsed {
         parse(Path::new("a.yaml"), text)
@@ -423,7 +438,9 @@ mod tests {
 
     #[test]
     fn kinds_of_the_mesh_are_left_to_the_controller() {
-        let parsed = of("apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: a}\nspec: {x: 1}\n");
+        let parsed = of(
+            "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: a}\nspec: {x: 1}\n",
+        );
         assert_eq!((parsed.found[0].entity.clone(), parsed.warnings.len()), (Entity::Other, 0));
     }
 }

@@ -28,7 +28,8 @@ pub async fn get(to: SocketAddr, path: &str, headers: &[(String, String)]) -> Re
     }
     let response = sender.send_request(request.body(Empty::<Bytes>::new())?).await?;
     let status = response.status().as_u16();
-    let body = Limited::new(response.into_body(), MAX_BODY).collect().await.map_err(anyhow::Error::from_boxed)?;
+    let body =
+        Limited::new(response.into_body(), MAX_BODY).collect().await.map_err(anyhow::Error::from_boxed)?;
     driver.abort();
     Ok((status, body.to_bytes()))
 }

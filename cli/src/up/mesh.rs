@@ -13,8 +13,8 @@ use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 
 use crate::up::api::{Answer, Ask, Event, Exec, Logs, Publish, Start, Started, State, Target};
-use crate::up::wire::{self, Channel};
 use crate::up::boot;
+use crate::up::wire::{self, Channel};
 
 /// The name of a mesh that was given none.
 pub const DEFAULT_NAME: &str = "default";
@@ -86,7 +86,8 @@ impl Mesh {
             env: environment(),
             uid: getuid().as_raw(),
         };
-        let fds: Vec<BorrowedFd<'_>> = std::iter::once(control.as_fd()).chain(listeners.iter().map(AsFd::as_fd)).collect();
+        let fds: Vec<BorrowedFd<'_>> =
+            std::iter::once(control.as_fd()).chain(listeners.iter().map(AsFd::as_fd)).collect();
         let begun = async {
             channel.send(&start, &fds).await?;
             channel.recv::<Started>().await
@@ -163,7 +164,11 @@ impl Mesh {
         };
         match tokio::time::timeout(limit, ready).await {
             Ok(state) => state,
-            Err(_) => bail!("not ready after {} s: {}", limit.as_secs(), last.as_ref().map_or_else(String::new, lacking)),
+            Err(_) => bail!(
+                "not ready after {} s: {}",
+                limit.as_secs(),
+                last.as_ref().map_or_else(String::new, lacking)
+            ),
         }
     }
 
@@ -200,7 +205,8 @@ impl Mesh {
         let (err, err_end) = pipe_pair()?;
         let null = std::fs::File::open("/dev/null")?;
         let argv = argv.iter().map(|word| (*word).to_owned()).collect();
-        let exec = Exec { target: target.clone(), container: container.map(Into::into), argv, env: Vec::new() };
+        let exec =
+            Exec { target: target.clone(), container: container.map(Into::into), argv, env: Vec::new() };
         let (_keep, signals) = tokio::sync::mpsc::channel(1);
         let run = async {
             let code = self.exec_with(exec, [null.as_fd(), out_end.as_fd(), err_end.as_fd()], signals).await;
@@ -365,7 +371,9 @@ pub fn names() -> Vec<String> {
 /// What is not ready, for people.
 pub fn lacking(state: &State) -> String {
     let pods = state.pods.iter().filter(|p| !p.ready && p.phase != "Succeeded");
-    let pods = pods.map(|p| format!("{}/{} ({})", p.namespace, p.name, if p.reason.is_empty() { &p.phase } else { &p.reason }));
+    let pods = pods.map(|p| {
+        format!("{}/{} ({})", p.namespace, p.name, if p.reason.is_empty() { &p.phase } else { &p.reason })
+    });
     let all: Vec<String> = pods.chain(state.errors.iter().cloned()).collect();
     if all.is_empty() { "pods are missing".into() } else { all.join("; ") }
 }
@@ -375,7 +383,9 @@ fn address(name: &str) -> String {
 }
 
 fn taken(name: &str) -> anyhow::Error {
-    anyhow!("a mesh called {name:?} runs already: end it with `weft down -N {name}`, or give this one another name with -N")
+    anyhow!(
+        "a mesh called {name:?} runs already: end it with `weft down -N {name}`, or give this one another name with -N"
+    )
 }
 
 fn missing(name: &str) -> anyhow::Error {

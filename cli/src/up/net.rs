@@ -10,8 +10,8 @@ use anyhow::{Context, Result};
 use nlink::netlink::addr::{Ipv4Address, Ipv6Address};
 use nlink::netlink::link::VethLink;
 use nlink::netlink::nftables::{
-    BaseChain, Chain, CmpOp, Expr, Family, FilterHook, Generated, NatHook, NatStatement, NumgenKind, Priority, Register,
-    Rule, Transaction,
+    BaseChain, Chain, CmpOp, Expr, Family, FilterHook, Generated, NatHook, NatStatement, NumgenKind,
+    Priority, Register, Rule, Transaction,
 };
 use nlink::netlink::route::{Ipv4Route, Ipv6Route};
 use nlink::netlink::types::addr::Scope;
@@ -45,7 +45,9 @@ impl PodAddress {
     pub fn nth(n: u32, v6: bool) -> Self {
         let n = 2 + n % 65_000;
         let v4 = Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 244, 0, 0)) + n);
-        let v6 = v6.then(|| Ipv6Addr::from(u128::from(Ipv6Addr::new(0xfd00, 0x10, 0x244, 0, 0, 0, 0, 0)) + u128::from(n)));
+        let v6 = v6.then(|| {
+            Ipv6Addr::from(u128::from(Ipv6Addr::new(0xfd00, 0x10, 0x244, 0, 0, 0, 0, 0)) + u128::from(n))
+        });
         Self { v4, v6 }
     }
 
@@ -80,7 +82,10 @@ pub fn has_ipv6() -> bool {
 pub async fn prepare_mesh() -> Result<()> {
     let route = Connection::<Route>::new()?;
     route.set_link_up("lo").await.context("bring the loopback up")?;
-    route.add_address(Ipv4Address::new("lo", GATEWAY, 32).scope(Scope::Universe)).await.context("set the mesh's address")?;
+    route
+        .add_address(Ipv4Address::new("lo", GATEWAY, 32).scope(Scope::Universe))
+        .await
+        .context("set the mesh's address")?;
     sysctl("net/ipv4/ip_forward", "1")?;
     if has_ipv6() {
         sysctl("net/ipv6/conf/all/forwarding", "1")?;
@@ -154,11 +159,15 @@ pub async fn apply_services(rules: &[ServiceRule]) -> Result<()> {
     all = all.add_chain(base("hairpin", BaseChain::nat(NatHook::Postrouting, Priority::SrcNat))?);
     all = hairpin(all, rules);
     all = all.add_chain(base("unserved", BaseChain::filter(FilterHook::Forward, Priority::Filter))?);
-    for (network, prefix) in [(IpAddr::V4(SERVICES.0), SERVICES.1), (IpAddr::V6(SERVICES_V6.0), SERVICES_V6.1)] {
+    for (network, prefix) in
+        [(IpAddr::V4(SERVICES.0), SERVICES.1), (IpAddr::V6(SERVICES_V6.0), SERVICES_V6.1)]
+    {
         let to_service = || Rule::new(TABLE, "unserved").family(Family::Inet).match_daddr(network, prefix);
         all = all.add_rule(to_service().match_l4proto(6).reject_tcp_reset()).add_rule(to_service().reject());
     }
-    all.commit(&nft).await.context("set the rules for Service addresses (are the kernel's nf_tables modules there?)")
+    all.commit(&nft)
+        .await
+        .context("set the rules for Service addresses (are the kernel's nf_tables modules there?)")
 }
 
 fn base(name: &str, base: BaseChain) -> Result<Chain> {
@@ -169,7 +178,8 @@ fn base(name: &str, base: BaseChain) -> Result<Chain> {
 fn balance(all: Transaction, chain: &str, service: &ServiceRule) -> Transaction {
     let count = service.endpoints.len();
     service.endpoints.iter().enumerate().fold(all, |all, (index, &(address, port))| {
-        let rule = Rule::new(TABLE, chain).family(Family::Inet).match_daddr(service.address, whole(service.address));
+        let rule =
+            Rule::new(TABLE, chain).family(Family::Inet).match_daddr(service.address, whole(service.address));
         let rule = match service.protocol {
             17 => rule.match_udp_dport(service.port),
             _ => rule.match_tcp_dport(service.port),

@@ -6,7 +6,8 @@ use base64::Engine;
 use serde::{Deserialize, Serialize};
 
 use crate::up::manifest::{
-    Container, Data, Env, EnvFrom, Item, Map, Meta, ObjectRef, PodSpec, Port, PortRef, Probe, Template, ValueFrom, Volume,
+    Container, Data, Env, EnvFrom, Item, Map, Meta, ObjectRef, PodSpec, Port, PortRef, Probe, Template,
+    ValueFrom, Volume,
 };
 use crate::up::net::PodAddress;
 
@@ -205,7 +206,11 @@ pub fn plan(identity: &Identity, template: &Template, refs: References<'_>) -> R
         containers,
         volumes: spec.volumes.iter().map(|v| pod.volume(v)).collect::<Result<_, _>>()?,
         sidecar: None,
-        host_aliases: spec.host_aliases.iter().map(|a| format!("{} {}", a.ip, a.hostnames.join(" "))).collect(),
+        host_aliases: spec
+            .host_aliases
+            .iter()
+            .map(|a| format!("{} {}", a.ip, a.hostnames.join(" ")))
+            .collect(),
     })
 }
 
@@ -268,12 +273,18 @@ pub fn sidecar(meta: &Meta) -> Result<SidecarPlan, String> {
         include_inbound_ports: some_unless_all(written("includeInboundPorts"), "includeInboundPorts")?,
         exclude_inbound_ports: items(written("excludeInboundPorts"), "excludeInboundPorts")?,
         exclude_outbound_ports: items(written("excludeOutboundPorts"), "excludeOutboundPorts")?,
-        include_outbound_ranges: some_unless_all(written("includeOutboundIPRanges"), "includeOutboundIPRanges")?,
+        include_outbound_ranges: some_unless_all(
+            written("includeOutboundIPRanges"),
+            "includeOutboundIPRanges",
+        )?,
         exclude_outbound_ranges: items(written("excludeOutboundIPRanges"), "excludeOutboundIPRanges")?,
     })
 }
 
-fn some_unless_all<T: std::str::FromStr>(written: Option<&str>, name: &str) -> Result<Option<Vec<T>>, String> {
+fn some_unless_all<T: std::str::FromStr>(
+    written: Option<&str>,
+    name: &str,
+) -> Result<Option<Vec<T>>, String> {
     match written {
         None | Some("*") => Ok(None),
         listed => items(listed, name).map(Some),
@@ -325,7 +336,12 @@ impl Pod<'_> {
             cwd: c.working_dir.clone(),
             uid: self.uid(c),
             beside: c.restart_policy.as_deref() == Some("Always"),
-            mounts: c.volume_mounts.iter().enumerate().map(|(i, m)| self.mount(i, m)).collect::<Result<_, _>>()?,
+            mounts: c
+                .volume_mounts
+                .iter()
+                .enumerate()
+                .map(|(i, m)| self.mount(i, m))
+                .collect::<Result<_, _>>()?,
             readiness: probe(&c.readiness_probe, "readinessProbe")?,
             liveness: probe(&c.liveness_probe, "livenessProbe")?,
             startup: probe(&c.startup_probe, "startupProbe")?,
@@ -392,14 +408,18 @@ impl Pod<'_> {
             }
             Some(ValueFrom { config_map_key_ref: Some(key), .. }) => self.key(key, false),
             Some(ValueFrom { secret_key_ref: Some(key), .. }) => self.key(key, true),
-            Some(_) => Err(".valueFrom: only fieldRef, configMapKeyRef and secretKeyRef are known here".into()),
+            Some(_) => {
+                Err(".valueFrom: only fieldRef, configMapKeyRef and secretKeyRef are known here".into())
+            }
         }
     }
 
     fn key(&self, key: &crate::up::manifest::KeyRef, secret: bool) -> Result<Option<String>, String> {
         let value = self.data(&key.name, secret, key.optional)?.remove(&key.key);
         match value {
-            Some(bytes) => String::from_utf8(bytes).map(Some).map_err(|_| format!(": key {:?} is not text", key.key)),
+            Some(bytes) => {
+                String::from_utf8(bytes).map(Some).map_err(|_| format!(": key {:?} is not text", key.key))
+            }
             None if key.optional => Ok(None),
             None => Err(format!(": {:?} has no key {:?}", key.name, key.key)),
         }
@@ -421,7 +441,8 @@ impl Pod<'_> {
             "status.podIP" => Some(id.address.v4.to_string()),
             "status.podIPs" => Some(addresses()),
             "status.hostIP" => Some(crate::up::net::GATEWAY.to_string()),
-            _ => keyed("metadata.labels['", &meta.labels).or_else(|| keyed("metadata.annotations['", &meta.annotations)),
+            _ => keyed("metadata.labels['", &meta.labels)
+                .or_else(|| keyed("metadata.annotations['", &meta.annotations)),
         }
     }
 
@@ -441,7 +462,8 @@ impl Pod<'_> {
     }
 
     fn data(&self, name: &str, secret: bool, optional: bool) -> Result<BTreeMap<String, Vec<u8>>, String> {
-        let (all, kind) = if secret { (self.refs.secrets, "Secret") } else { (self.refs.config_maps, "ConfigMap") };
+        let (all, kind) =
+            if secret { (self.refs.secrets, "Secret") } else { (self.refs.config_maps, "ConfigMap") };
         let key = format!("{}/{name}", self.identity.namespace);
         match all.get(&key) {
             Some(data) => decode(data, secret),
@@ -452,7 +474,8 @@ impl Pod<'_> {
 
     fn probe(&self, probe: &Probe) -> Result<ProbePlan, String> {
         let port = |port: &PortRef, at: &str| {
-            named_port(&self.template.spec, port).ok_or_else(|| format!(".{at}.port: no container port is called {port:?}"))
+            named_port(&self.template.spec, port)
+                .ok_or_else(|| format!(".{at}.port: no container port is called {port:?}"))
         };
         let action = match probe {
             Probe { exec: Some(exec), .. } => Action::Exec(exec.command.clone()),
@@ -462,7 +485,11 @@ impl Pod<'_> {
                     return Err(".httpGet.scheme: only HTTP is known here".into());
                 }
                 let headers = http.http_headers.iter().map(|h| (h.name.clone(), h.value.clone())).collect();
-                Action::Http(port(&http.port, "httpGet")?, http.path.clone().unwrap_or_else(|| "/".into()), headers)
+                Action::Http(
+                    port(&http.port, "httpGet")?,
+                    http.path.clone().unwrap_or_else(|| "/".into()),
+                    headers,
+                )
             }
             _ => return Err(": one of exec, httpGet and tcpSocket is required here".into()),
         };
@@ -531,7 +558,8 @@ fn expand(text: &str, env: &[(String, String)]) -> String {
             continue;
         }
         let name = rest.strip_prefix('(').and_then(|r| r.split_once(')'));
-        let found = name.and_then(|(name, after)| env.iter().find(|(n, _)| n == name).map(|(_, v)| (v, after)));
+        let found =
+            name.and_then(|(name, after)| env.iter().find(|(n, _)| n == name).map(|(_, v)| (v, after)));
         match found {
             Some((value, after)) => {
                 out.push_str(value);
@@ -554,7 +582,10 @@ mod tests {
     fn planned(yaml: &str) -> Result<PodPlan, String> {
         let maps = BTreeMap::from([(
             "default/settings".to_owned(),
-            serde_saphyr::from_str::<Data>("{metadata: {name: settings}, data: {LEVEL: high, file.conf: a=1}}").unwrap(),
+            serde_saphyr::from_str::<Data>(
+                "{metadata: {name: settings}, data: {LEVEL: high, file.conf: a=1}}",
+            )
+            .unwrap(),
         )]);
         let refs = References { config_maps: &maps, secrets: &BTreeMap::new() };
         let (namespace, name) = ("default".to_owned(), "web-0".to_owned());
@@ -584,22 +615,29 @@ mod tests {
     fn a_container_without_a_command_is_an_error_that_names_it() {
         let error = planned("{spec: {containers: [{name: web, image: nginx}]}}").unwrap_err();
         assert!(error.starts_with("spec.containers[0].command: container \"web\" has none"), "{error}");
-        let echo = planned("{spec: {containers: [{name: web, image: 'weft/echo:1', args: [--port=1]}]}}").unwrap();
+        let echo =
+            planned("{spec: {containers: [{name: web, image: 'weft/echo:1', args: [--port=1]}]}}").unwrap();
         assert_eq!(echo.containers[0].argv, ["weft/echo", "--port=1"]);
     }
 
     #[test]
     fn missing_references_name_their_field() {
-        let error = planned("{spec: {containers: [{name: a, command: [b], envFrom: [{configMapRef: {name: no}}]}]}}");
+        let error =
+            planned("{spec: {containers: [{name: a, command: [b], envFrom: [{configMapRef: {name: no}}]}]}}");
         assert_eq!(error.unwrap_err(), "spec.containers[0].envFrom[0]: there is no ConfigMap default/no");
-        let error = planned("{spec: {containers: [{name: a, command: [b], volumeMounts: [{name: v, mountPath: /x}]}]}}");
+        let error = planned(
+            "{spec: {containers: [{name: a, command: [b], volumeMounts: [{name: v, mountPath: /x}]}]}}",
+        );
         assert_eq!(error.unwrap_err(), "spec.containers[0].volumeMounts[0].name: no volume is called \"v\"");
     }
 
     #[test]
     fn the_pod_decides_on_injection_before_its_namespace() {
         let on = Map::from([("istio-injection".to_owned(), "enabled".to_owned())]);
-        let pod = |inject: &str| template(&format!("{{metadata: {{annotations: {{sidecar.istio.io/inject: '{inject}'}}}}}}")).metadata;
+        let pod = |inject: &str| {
+            template(&format!("{{metadata: {{annotations: {{sidecar.istio.io/inject: '{inject}'}}}}}}"))
+                .metadata
+        };
         assert!(injected(&on, &Meta::default()) && !injected(&on, &pod("false")));
         assert!(injected(&Map::new(), &pod("true")) && !injected(&Map::new(), &Meta::default()));
     }

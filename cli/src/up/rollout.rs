@@ -68,7 +68,9 @@ pub fn steps(workload: &Workload, pods: &[Seen], held: &[String]) -> Vec<Step> {
             numbered(workload, pods, held, names, ordered)
         }
         Kind::Interchangeable => interchangeable(workload, pods),
-        Kind::Job(completions, parallelism, failures) => job(workload, pods, completions, parallelism, failures),
+        Kind::Job(completions, parallelism, failures) => {
+            job(workload, pods, completions, parallelism, failures)
+        }
     }
 }
 
@@ -76,7 +78,8 @@ pub fn steps(workload: &Workload, pods: &[Seen], held: &[String]) -> Vec<Step> {
 fn interchangeable(workload: &Workload, pods: &[Seen]) -> Vec<Step> {
     let wanted = workload.replicas as usize;
     let (alive, dead): (Vec<&Seen>, Vec<&Seen>) = pods.iter().partition(|p| p.ended.is_none());
-    let (new, old): (Vec<&Seen>, Vec<&Seen>) = alive.into_iter().partition(|p| p.revision == workload.revision);
+    let (new, old): (Vec<&Seen>, Vec<&Seen>) =
+        alive.into_iter().partition(|p| p.revision == workload.revision);
     let mut steps: Vec<Step> = (new.len()..wanted).map(|_| Step::Make(None)).collect();
     let surplus = new.len().saturating_sub(wanted);
     // Those that are not ready go first.
@@ -92,7 +95,8 @@ fn interchangeable(workload: &Workload, pods: &[Seen]) -> Vec<Step> {
 }
 
 fn numbered(w: &Workload, pods: &[Seen], held: &[String], names: Vec<String>, ordered: bool) -> Vec<Step> {
-    let mut steps: Vec<Step> = pods.iter().filter(|p| !names.contains(&p.name)).map(|p| Step::End(p.name.clone())).collect();
+    let mut steps: Vec<Step> =
+        pods.iter().filter(|p| !names.contains(&p.name)).map(|p| Step::End(p.name.clone())).collect();
     let find = |name: &String| pods.iter().find(|p| p.name == *name);
     for name in &names {
         match find(name) {
@@ -138,7 +142,16 @@ mod tests {
 
     fn workload(kind: Kind, replicas: u32) -> Workload {
         let (namespace, name, template) = ("default".to_owned(), "w".to_owned(), Template::default());
-        Workload { key: String::new(), namespace, name, kind, replicas, template, revision: "2".into(), injected: false }
+        Workload {
+            key: String::new(),
+            namespace,
+            name,
+            kind,
+            replicas,
+            template,
+            revision: "2".into(),
+            injected: false,
+        }
     }
 
     fn pod(name: &str, revision: &str, ready: bool) -> Seen {

@@ -46,7 +46,8 @@ pub struct Root {
 /// # Errors
 /// Names the mount that failed; the process is of no use then.
 pub fn enter(root: &Root) -> Result<()> {
-    mount(NO_SOURCE, "/", NO_SOURCE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NO_SOURCE).context("make mounts private")?;
+    mount(NO_SOURCE, "/", NO_SOURCE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NO_SOURCE)
+        .context("make mounts private")?;
     tmpfs(Path::new(BASE), 0o755)?;
     let mut build = Build { ours: BTreeSet::from([PathBuf::new()]) };
     build.top_level(root)?;
@@ -103,12 +104,17 @@ impl Build {
     }
 
     fn bind(&mut self, bind: &Bind) -> Result<()> {
-        let source = fs::metadata(&bind.source).with_context(|| format!("look at {}", bind.source.display()))?;
+        let source =
+            fs::metadata(&bind.source).with_context(|| format!("look at {}", bind.source.display()))?;
         let relative = self.resolve(&bind.target)?;
         let target = self.place(&relative, source.is_dir())?;
         mount(Some(&bind.source), &target, NO_SOURCE, MsFlags::MS_BIND | MsFlags::MS_REC, NO_SOURCE)?;
         if bind.read_only {
-            let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+            let flags = MsFlags::MS_BIND
+                | MsFlags::MS_REMOUNT
+                | MsFlags::MS_RDONLY
+                | MsFlags::MS_NOSUID
+                | MsFlags::MS_NODEV;
             mount(NO_SOURCE, &target, NO_SOURCE, flags, NO_SOURCE).context("make it read-only")?;
         }
         Ok(())
@@ -195,7 +201,11 @@ fn show(outside: &Path, inside: &Path) -> Result<()> {
     if kind.is_socket() || kind.is_fifo() {
         return Ok(());
     }
-    if kind.is_dir() { fs::create_dir(inside)? } else { fs::write(inside, "")? }
+    if kind.is_dir() {
+        fs::create_dir(inside)?
+    } else {
+        fs::write(inside, "")?
+    }
     let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
     let bound = mount(Some(outside), inside, NO_SOURCE, flags, NO_SOURCE);
     bound.with_context(|| format!("bind {}", outside.display()))
@@ -220,7 +230,6 @@ fn pivot() -> Result<()> {
     }
     Ok(())
 }
-
 
 #[cfg(test)]
 mod tests {

@@ -59,14 +59,18 @@ impl Addresses {
             [] => spec.cluster_ip.iter().filter(|ip| !ip.is_empty()).collect(),
             all => all.iter().collect(),
         };
-        let parse = |text: &&String| text.parse().map_err(|_| format!("spec.clusterIP: {text:?} is not an address"));
+        let parse =
+            |text: &&String| text.parse().map_err(|_| format!("spec.clusterIP: {text:?} is not an address"));
         let written: Vec<IpAddr> = written.iter().map(parse).collect::<Result<_, _>>()?;
         self.taken.extend(&written);
         let key = format!("{}/{}", meta.namespace, meta.name);
-        families(spec, &written)?.into_iter().map(|v6| {
-            let kept = written.iter().find(|ip| ip.is_ipv6() == v6);
-            Ok(kept.copied().unwrap_or_else(|| self.own(&key, v6)))
-        }).collect()
+        families(spec, &written)?
+            .into_iter()
+            .map(|v6| {
+                let kept = written.iter().find(|ip| ip.is_ipv6() == v6);
+                Ok(kept.copied().unwrap_or_else(|| self.own(&key, v6)))
+            })
+            .collect()
     }
 
     fn own(&mut self, key: &str, v6: bool) -> IpAddr {
@@ -98,7 +102,8 @@ fn families(spec: &ServiceSpec, written: &[IpAddr]) -> Result<Vec<bool>, String>
     });
     let mut families: Vec<bool> = named.collect::<Result<_, _>>()?;
     if families.is_empty() {
-        families = if written.is_empty() { vec![false] } else { written.iter().map(IpAddr::is_ipv6).collect() };
+        families =
+            if written.is_empty() { vec![false] } else { written.iter().map(IpAddr::is_ipv6).collect() };
     }
     let dual = matches!(spec.ip_family_policy.as_deref(), Some("PreferDualStack" | "RequireDualStack"));
     if let (true, [only]) = (dual, &families[..]) {
@@ -215,14 +220,24 @@ mod tests {
         )
         .unwrap();
         let labels = &template.metadata.labels;
-        let pod = |n, ready| Backend { namespace: "default", name: "p", labels, spec: &template.spec, address: PodAddress::nth(n, false), ready };
+        let pod = |n, ready| Backend {
+            namespace: "default",
+            name: "p",
+            labels,
+            spec: &template.spec,
+            address: PodAddress::nth(n, false),
+            ready,
+        };
         let pods = [pod(0, true), pod(1, false)];
         let spec = spec("{selector: {app: web}, ports: [{port: 80, targetPort: http}]}");
         let service = Service { meta: meta("web"), addresses: vec![IpAddr::from([10, 96, 0, 1])], spec };
         let rules = service.rules(&pods);
         assert_eq!(rules[0].endpoints, [(IpAddr::from([10, 244, 0, 2]), 8080)]);
         let text = hosts("default", std::slice::from_ref(&service), &pods);
-        assert!(text.contains("\n10.96.0.1 web web.default web.default.svc web.default.svc.cluster.local\n"), "{text}");
+        assert!(
+            text.contains("\n10.96.0.1 web web.default web.default.svc web.default.svc.cluster.local\n"),
+            "{text}"
+        );
         assert!(hosts("other", &[service], &pods).contains("\n10.96.0.1 web.default web.default.svc"));
     }
 }

@@ -7,6 +7,8 @@ pub mod limits;
 
 /// Generated messages, clients and servers.
 pub mod pb {
+    pub use prost::Message;
+
     /// `weft.config.v1`: the configuration of sidecars.
     pub mod config {
         tonic::include_proto!("weft.config.v1");

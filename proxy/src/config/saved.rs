@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use prost::Message;
 use weft_api::encoded::version_of;
 use weft_api::name::{TYPES, known_type, parse, type_of};
+use weft_api::pb::Message;
 use weft_api::pb::config::{DeltaResponse, Resource as WireResource};
 use weft_core::model::name::ResourceName;
 

@@ -126,7 +126,7 @@ pub(super) fn say_all(controller: &FakeController) {
 
 /// A workload that requires a feature which no version knows.
 pub(super) fn from_the_future(controller: &FakeController) -> Encoded {
-    use prost::Message;
+    use weft_api::pb::Message;
     let known = encode::workload(&workload(controller));
     let mut message = pb::config::Workload::decode(known.body().clone()).unwrap();
     message.requires.push("a-condition-of-tomorrow".to_owned());

@@ -76,7 +76,8 @@ async fn once(pod: &Rc<Pod>, plan: &ContainerPlan, ends: &mut watch::Receiver<bo
     let (pid, mut exited) = launched?;
     let no_probe = plan.readiness.is_none() && plan.startup.is_none();
     pod.status.container(&plan.name, |c| {
-        (c.running, c.pid, c.ready) = (true, u32::try_from(pid.as_raw()).ok(), no_probe && !is_init(pod, plan));
+        (c.running, c.pid, c.ready) =
+            (true, u32::try_from(pid.as_raw()).ok(), no_probe && !is_init(pod, plan));
     });
     let probed = probes::watch(pod, plan);
     let why = tokio::select! {

@@ -40,8 +40,14 @@ pub(crate) async fn serve_in_pod(pod: Rc<Pod>, ask: Ask, mut fds: Vec<OwnedFd>) 
 ///
 /// # Errors
 /// When it cannot be started.
-pub async fn run(mut command: Command, streams: Vec<OwnedFd>, asker: &Channel, reaper: &Reaper) -> Result<Answer> {
-    let [input, output, errors] = <[OwnedFd; 3]>::try_from(streams).ok().context("three streams are needed")?;
+pub async fn run(
+    mut command: Command,
+    streams: Vec<OwnedFd>,
+    asker: &Channel,
+    reaper: &Reaper,
+) -> Result<Answer> {
+    let [input, output, errors] =
+        <[OwnedFd; 3]>::try_from(streams).ok().context("three streams are needed")?;
     command.stdin(Stdio::from(input)).stdout(Stdio::from(output)).stderr(Stdio::from(errors));
     let (_, pid, mut exited) = reaper.spawn(&mut command)?;
     // The streams must be open in the command only, so that their readers see its end.
@@ -66,7 +72,12 @@ pub async fn run(mut command: Command, streams: Vec<OwnedFd>, asker: &Channel, r
 pub fn privileged(exec: &Exec, env: &[(String, String)]) -> Result<Command> {
     let program = exec.argv.first().context("no command was given")?;
     let mut command = Command::new(program);
-    command.args(&exec.argv[1..]).process_group(0).env_clear().envs(env.iter().cloned()).envs(exec.env.iter().cloned());
+    command
+        .args(&exec.argv[1..])
+        .process_group(0)
+        .env_clear()
+        .envs(env.iter().cloned())
+        .envs(exec.env.iter().cloned());
     Ok(command)
 }
 

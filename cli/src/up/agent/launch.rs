@@ -18,7 +18,12 @@ use crate::up::process::Exit;
 use crate::up::rootfs::Bind;
 
 /// The command that runs `argv` as a container's application would run; in the container where it runs now, or one just like it.
-pub(crate) fn command(pod: &Pod, plan: &ContainerPlan, argv: &[String], inside: Option<u32>) -> Result<Command> {
+pub(crate) fn command(
+    pod: &Pod,
+    plan: &ContainerPlan,
+    argv: &[String],
+    inside: Option<u32>,
+) -> Result<Command> {
     let root = match inside {
         Some(pid) => Either::Of(pid),
         None => Either::New(binds(pod, plan)?),
@@ -35,7 +40,11 @@ pub(crate) fn command(pod: &Pod, plan: &ContainerPlan, argv: &[String], inside: 
 }
 
 fn binds(pod: &Pod, plan: &ContainerPlan) -> Result<Vec<Bind>> {
-    let own = |name: &str| Bind { source: pod.dir.join(name), target: PathBuf::from("/etc").join(name), read_only: false };
+    let own = |name: &str| Bind {
+        source: pod.dir.join(name),
+        target: PathBuf::from("/etc").join(name),
+        read_only: false,
+    };
     let etc = ["hosts", "resolv.conf", "passwd"].map(own);
     let mounts = plan.mounts.iter().map(|mount| bind(pod, mount));
     etc.into_iter().map(Ok).chain(mounts).collect()
@@ -65,7 +74,11 @@ impl Pod {
     }
 
     /// Starts a process whose output goes to the log of `name`.
-    pub(crate) fn spawn_logged(&self, command: &mut Command, name: &str) -> Result<(Pid, oneshot::Receiver<Exit>)> {
+    pub(crate) fn spawn_logged(
+        &self,
+        command: &mut Command,
+        name: &str,
+    ) -> Result<(Pid, oneshot::Receiver<Exit>)> {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let (mut child, pid, exited) = self.reaper.spawn(command)?;
         let log = logs::file(&self.dir, name);

@@ -100,7 +100,11 @@ fn volumes(pod: &Pod) -> Result<()> {
         let Content::Files(files) = &volume.content else { continue };
         for (path, bytes) in files {
             let path = dir.join(path.trim_start_matches('/'));
-            anyhow::ensure!(!path.components().any(|c| c.as_os_str() == ".."), "volume {}: no .. in paths", volume.name);
+            anyhow::ensure!(
+                !path.components().any(|c| c.as_os_str() == ".."),
+                "volume {}: no .. in paths",
+                volume.name
+            );
             std::fs::create_dir_all(path.parent().unwrap_or(&dir))?;
             std::fs::write(&path, bytes).with_context(|| format!("fill volume {}", volume.name))?;
         }
@@ -110,7 +114,10 @@ fn volumes(pod: &Pod) -> Result<()> {
 
 /// The files under `/etc` that a pod has of its own. The supervisor keeps `hosts` up to date.
 fn static_files(pod: &Pod) -> Result<()> {
-    std::fs::write(pod.dir.join("resolv.conf"), "# Names of Services are in /etc/hosts; there is no name server here.\n")?;
+    std::fs::write(
+        pod.dir.join("resolv.conf"),
+        "# Names of Services are in /etc/hosts; there is no name server here.\n",
+    )?;
     let host = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
     let known = |uid: u32| host.lines().any(|l| l.split(':').nth(2).is_some_and(|u| u == uid.to_string()));
     let mut users: Vec<u32> = all(&pod.plan).filter_map(|c| c.uid).chain([pod.default_uid()]).collect();

@@ -19,8 +19,8 @@ use tokio::task::LocalSet;
 use crate::up::api::{Ask, ContainerState};
 use crate::up::plan::PodPlan;
 use crate::up::process::{self, Reaper};
-use crate::up::{net, rootfs};
 use crate::up::wire::Channel;
+use crate::up::{net, rootfs};
 
 /// What the agent reports.
 mod status;
@@ -118,8 +118,14 @@ pub fn run(args: &[String]) -> Result<()> {
     let dir = Path::new(dir);
     let plan: PodPlan = serde_json::from_slice(&std::fs::read(dir.join("plan.json"))?)?;
     let around: Surroundings = serde_json::from_slice(&std::fs::read(dir.join("surroundings.json"))?)?;
-    nix::mount::mount(None::<&str>, "/", None::<&str>, nix::mount::MsFlags::MS_REC | nix::mount::MsFlags::MS_PRIVATE, None::<&str>)
-        .context("make mounts private")?;
+    nix::mount::mount(
+        None::<&str>,
+        "/",
+        None::<&str>,
+        nix::mount::MsFlags::MS_REC | nix::mount::MsFlags::MS_PRIVATE,
+        None::<&str>,
+    )
+    .context("make mounts private")?;
     rootfs::mount_proc(Path::new("/proc"))?;
     nix::unistd::sethostname(&plan.hostname).context("set the host name")?;
     let socket = std::io::stdin().as_fd().try_clone_to_owned()?;

@@ -57,7 +57,12 @@ async fn started(pod: &Rc<Pod>, plan: &ContainerPlan, probe: &ProbePlan) -> bool
 }
 
 /// Asks again and again; tells each verdict, and returns when the listener says that it has heard enough.
-async fn follow(pod: &Rc<Pod>, plan: &ContainerPlan, probe: &ProbePlan, mut tell: impl FnMut(&Pod, bool) -> bool) {
+async fn follow(
+    pod: &Rc<Pod>,
+    plan: &ContainerPlan,
+    probe: &ProbePlan,
+    mut tell: impl FnMut(&Pod, bool) -> bool,
+) {
     tokio::time::sleep(Duration::from_secs(probe.delay)).await;
     let (mut good, mut bad, mut verdict) = (0, 0, None);
     loop {

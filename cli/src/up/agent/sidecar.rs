@@ -30,7 +30,11 @@ const GRACE: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// When the kernel refuses the rules.
-pub(crate) async fn start(pod: &Rc<Pod>, plan: &SidecarPlan, ends: watch::Receiver<bool>) -> Result<JoinHandle<()>> {
+pub(crate) async fn start(
+    pod: &Rc<Pod>,
+    plan: &SidecarPlan,
+    ends: watch::Receiver<bool>,
+) -> Result<JoinHandle<()>> {
     if !plan.no_redirect {
         redirect::apply(&rules(plan)).await.context("redirect the pod's traffic to its sidecar")?;
     }
@@ -86,7 +90,9 @@ fn spawn(pod: &Rc<Pod>, plan: &SidecarPlan) -> Result<(Pid, oneshot::Receiver<Ex
     let mut command = process::role(ROLE);
     command.env_clear().envs(plan.env.iter().cloned());
     command.env("WEFT_MARK", MARK.to_string()).env("WEFT_STATE_DIR", pod.dir.join("state"));
-    command.env("WEFT_TOKEN_FILE", pod.dir.join("token")).env("WEFT_ROOT_FILE", pod.dir.join("root-cert.pem"));
+    command
+        .env("WEFT_TOKEN_FILE", pod.dir.join("token"))
+        .env("WEFT_ROOT_FILE", pod.dir.join("root-cert.pem"));
     command.stdin(Stdio::null());
     pod.spawn_logged(&mut command, SIDECAR)
 }
@@ -94,7 +100,8 @@ fn spawn(pod: &Rc<Pod>, plan: &SidecarPlan) -> Result<(Pid, oneshot::Receiver<Ex
 /// Asks for its health for as long as it runs.
 async fn health(pod: &Rc<Pod>) {
     loop {
-        let answer = tokio::time::timeout(Duration::from_secs(1), http::get(HEALTH, "/healthz/ready", &[])).await;
+        let answer =
+            tokio::time::timeout(Duration::from_secs(1), http::get(HEALTH, "/healthz/ready", &[])).await;
         let ready = matches!(answer, Ok(Ok((200, _))));
         pod.status.container(SIDECAR, |c| c.ready = ready);
         tokio::time::sleep(if ready { Duration::from_secs(1) } else { Duration::from_millis(50) }).await;

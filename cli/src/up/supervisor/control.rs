@@ -132,12 +132,19 @@ impl Mesh {
         let all = || self.pods.iter().filter(|(_, p)| p.plan.namespace == target.namespace);
         let meant = |pod: &pods::Pod| match kind.as_deref() {
             None | Some("pod" | "pods" | "po") => pod.plan.name == name,
-            Some(kind) => owner_kind(kind).is_some_and(|kind| pod.owner == format!("{kind} {}/{name}", target.namespace)),
+            Some(kind) => owner_kind(kind)
+                .is_some_and(|kind| pod.owner == format!("{kind} {}/{name}", target.namespace)),
         };
-        let found = all().filter(|(_, p)| meant(p)).max_by_key(|(_, p)| (p.ready(), !p.ending, p.agent().is_some()));
+        let found =
+            all().filter(|(_, p)| meant(p)).max_by_key(|(_, p)| (p.ready(), !p.ending, p.agent().is_some()));
         found.with_context(|| {
             let names: Vec<&str> = all().map(|(_, p)| p.plan.name.as_str()).collect();
-            format!("no pod {:?} in namespace {}; there are: {}", target.name, target.namespace, names.join(", "))
+            format!(
+                "no pod {:?} in namespace {}; there are: {}",
+                target.name,
+                target.namespace,
+                names.join(", ")
+            )
         })
     }
 
@@ -208,11 +215,14 @@ fn reply(asker: Rc<Channel>, answer: Answer) {
 fn controller_page(path: String, asker: Rc<Channel>) {
     tokio::task::spawn_local(async move {
         let limit = Duration::from_secs(5);
-        let answer = match tokio::time::timeout(limit, http::get(SocketAddr::from(controller::ADMIN), &path, &[])).await {
-            Ok(Ok((status, body))) => Answer::Http(status, String::from_utf8_lossy(&body).into_owned()),
-            Ok(Err(e)) => Answer::Failed(format!("the controller does not answer: {e:#}")),
-            Err(_) => Answer::Failed("the controller does not answer".into()),
-        };
+        let answer =
+            match tokio::time::timeout(limit, http::get(SocketAddr::from(controller::ADMIN), &path, &[]))
+                .await
+            {
+                Ok(Ok((status, body))) => Answer::Http(status, String::from_utf8_lossy(&body).into_owned()),
+                Ok(Err(e)) => Answer::Failed(format!("the controller does not answer: {e:#}")),
+                Err(_) => Answer::Failed("the controller does not answer".into()),
+            };
         let _ = asker.send(&answer, &[]).await;
     });
 }

@@ -17,9 +17,9 @@ use tokio::sync::oneshot;
 
 use crate::up::api::Start;
 use crate::up::files::Problem;
-use crate::up::{http, logs, net};
 use crate::up::process::{self, Exit, Reaper};
 use crate::up::supervisor::{HOME, Input, Inputs};
+use crate::up::{http, logs, net};
 
 /// The hidden subcommand.
 pub const ROLE: &str = "controller-run";
@@ -132,7 +132,10 @@ async fn keep(start: Start, reaper: Reaper, inputs: Inputs, wanted: Rc<Wanted>) 
                 let exit = exited.await;
                 wanted.pid.set(None);
                 let _ = inputs.send(Input::Controller(false));
-                let _ = logs::append(&logs::file(&dir(), "controller"), format!("weft: controller: {exit:?}\n").as_bytes());
+                let _ = logs::append(
+                    &logs::file(&dir(), "controller"),
+                    format!("weft: controller: {exit:?}\n").as_bytes(),
+                );
             }
             Err(e) => tracing::error!("start the controller: {e:#}"),
         }

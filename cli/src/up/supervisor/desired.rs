@@ -42,16 +42,21 @@ impl Desired {
         let labels = |namespace: &str| namespaces.get(namespace).copied().cloned().unwrap_or_default();
         for found in objects {
             match &found.entity {
-                Entity::Workload(kind, meta, spec) => all.workload(found, before, labels(&meta.namespace), wanted(kind, meta, spec)),
+                Entity::Workload(kind, meta, spec) => {
+                    all.workload(found, before, labels(&meta.namespace), wanted(kind, meta, spec))
+                }
                 Entity::Pod(pod) => all.workload(found, before, labels(&pod.metadata.namespace), alone(pod)),
                 Entity::Service(meta, spec) => match addresses.assign(meta, spec) {
-                    Ok(addresses) => all.services.push(Service { meta: meta.clone(), spec: (**spec).clone(), addresses }),
+                    Ok(addresses) => {
+                        all.services.push(Service { meta: meta.clone(), spec: (**spec).clone(), addresses })
+                    }
                     Err(message) => all.problem(found, message),
                 },
                 _ => {}
             }
         }
-        all.services.sort_by(|a, b| (&a.meta.namespace, &a.meta.name).cmp(&(&b.meta.namespace, &b.meta.name)));
+        all.services
+            .sort_by(|a, b| (&a.meta.namespace, &a.meta.name).cmp(&(&b.meta.namespace, &b.meta.name)));
         all
     }
 
@@ -62,7 +67,8 @@ impl Desired {
 
     fn workload(&mut self, found: &Found, before: &Self, namespace: Map, mut workload: Workload) {
         workload.key.clone_from(&found.resource);
-        let meta = Meta { name: workload.name.clone(), namespace: workload.namespace.clone(), ..Meta::default() };
+        let meta =
+            Meta { name: workload.name.clone(), namespace: workload.namespace.clone(), ..Meta::default() };
         let template = &mut workload.template.metadata;
         template.namespace.clone_from(&workload.namespace);
         workload.injected = plan::injected(&namespace, template);
@@ -88,7 +94,9 @@ impl Desired {
         let namespace = format!("{}/", workload.namespace);
         let text = format!("{:?}", workload.template.spec);
         let used = self.config_maps.iter().chain(&self.secrets);
-        let used = used.filter(|(key, _)| key.strip_prefix(&namespace).is_some_and(|name| text.contains(&format!("{name:?}"))));
+        let used = used.filter(|(key, _)| {
+            key.strip_prefix(&namespace).is_some_and(|name| text.contains(&format!("{name:?}")))
+        });
         let parts = format!("{:?}{}{:?}", workload.template, workload.injected, used.collect::<Vec<_>>());
         format!("{:010x}", xxh64(parts.as_bytes(), 0) >> 24)
     }
@@ -123,11 +131,22 @@ fn wanted(kind: &str, meta: &Meta, spec: &WorkloadSpec) -> Workload {
     template.spec.volumes.extend(spec.volume_claim_templates.iter().map(claimed));
     let kind = match kind {
         "StatefulSet" => Kind::Numbered(spec.pod_management_policy.as_deref() != Some("Parallel")),
-        "Job" => Kind::Job(spec.completions.unwrap_or(1), spec.parallelism.unwrap_or(1), spec.backoff_limit.unwrap_or(6)),
+        "Job" => Kind::Job(
+            spec.completions.unwrap_or(1),
+            spec.parallelism.unwrap_or(1),
+            spec.backoff_limit.unwrap_or(6),
+        ),
         _ => Kind::Interchangeable,
     };
     let replicas = spec.replicas.unwrap_or(1);
-    Workload { kind, replicas, template, name: meta.name.clone(), namespace: meta.namespace.clone(), ..alone(&Template::default()) }
+    Workload {
+        kind,
+        replicas,
+        template,
+        name: meta.name.clone(),
+        namespace: meta.namespace.clone(),
+        ..alone(&Template::default())
+    }
 }
 
 #[cfg(test)]
@@ -137,7 +156,8 @@ mod tests {
     use std::path::Path;
 
     const DEPLOYMENT: &str = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web, namespace: shop}\nspec:\n  replicas: 2\n  template:\n    metadata: {labels: {app: web}}\n    spec: {containers: [{name: c, command: [run]}]}\n";
-    const NAMESPACE: &str = "---\napiVersion: v1\nkind: Namespace\nmetadata: {name: shop, labels: {istio-injection: enabled}}\n";
+    const NAMESPACE: &str =
+        "---\napiVersion: v1\nkind: Namespace\nmetadata: {name: shop, labels: {istio-injection: enabled}}\n";
 
     fn desired(text: &str, before: &Desired) -> Desired {
         let parsed = parse(Path::new("a.yaml"), text);
@@ -159,12 +179,17 @@ mod tests {
         let good = desired(DEPLOYMENT, &Desired::default());
         let bad = desired(&DEPLOYMENT.replace("command: [run]", "image: x"), &good);
         assert_eq!(bad.workloads, good.workloads);
-        assert!(bad.problems[0].to_string().starts_with("a.yaml:1: Deployment shop/web: spec.containers[0].command"));
+        assert!(
+            bad.problems[0]
+                .to_string()
+                .starts_with("a.yaml:1: Deployment shop/web: spec.containers[0].command")
+        );
     }
 
     #[test]
     fn revisions_change_with_what_pods_are_made_of() {
-        let revision = |text: &str| desired(text, &Desired::default()).workloads["Deployment shop/web"].revision.clone();
+        let revision =
+            |text: &str| desired(text, &Desired::default()).workloads["Deployment shop/web"].revision.clone();
         assert_eq!(revision(DEPLOYMENT), revision(&DEPLOYMENT.replace("replicas: 2", "replicas: 3")));
         assert_ne!(revision(DEPLOYMENT), revision(&DEPLOYMENT.replace("[run]", "[run, fast]")));
     }

@@ -3,7 +3,6 @@
 //! One task owns all state and takes one input at a time; every other task (a pod's agent, a connection to the control socket, the
 //! watch on the directory) only sends it inputs. So nothing here is locked, and every decision sees one state.
 
-
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
@@ -278,4 +277,3 @@ pub fn silence() -> Result<()> {
 fn pod_dir(uid: &str) -> PathBuf {
     Path::new(HOME).join("pods").join(uid)
 }
-

@@ -25,7 +25,9 @@ pub(crate) fn write(mesh: &mut Mesh) {
     let pods = documents(mesh.pods.values().map(pod));
     let services = documents(mesh.desired.services.iter().filter_map(service));
     let written = &mut mesh.written;
-    for (name, new, old) in [("pods.yaml", pods, &mut written.pods), ("services.yaml", services, &mut written.services)] {
+    for (name, new, old) in
+        [("pods.yaml", pods, &mut written.pods), ("services.yaml", services, &mut written.services)]
+    {
         if new == *old {
             continue;
         }
@@ -107,7 +109,8 @@ fn service(service: &Service) -> Option<Value> {
         }
         port
     });
-    let families: Vec<&str> = service.addresses.iter().map(|a| if a.is_ipv6() { "IPv6" } else { "IPv4" }).collect();
+    let families: Vec<&str> =
+        service.addresses.iter().map(|a| if a.is_ipv6() { "IPv6" } else { "IPv4" }).collect();
     Some(json!({
         "apiVersion": "v1", "kind": "Service",
         "metadata": {

@@ -24,8 +24,8 @@ use crate::up::process::{self, Reaper};
 use crate::up::proxy_config;
 use crate::up::rollout::{Kind, Workload};
 use crate::up::supervisor::{HOME, Input, Inputs, Mesh, pod_dir};
-use crate::up::{logs, wire};
 use crate::up::wire::Channel;
+use crate::up::{logs, wire};
 
 /// A pod.
 pub(crate) struct Pod {
@@ -110,7 +110,13 @@ impl Mesh {
         }
     }
 
-    fn start_pod(&mut self, uid: &str, mut plan: PodPlan, workload: &Workload, template: Template) -> Result<()> {
+    fn start_pod(
+        &mut self,
+        uid: &str,
+        mut plan: PodPlan,
+        workload: &Workload,
+        template: Template,
+    ) -> Result<()> {
         if workload.injected {
             plan.sidecar = Some(sidecar(&plan, &template).map_err(anyhow::Error::msg)?);
         }
@@ -118,14 +124,19 @@ impl Mesh {
         fs::create_dir_all(dir.join("logs"))?;
         fs::write(dir.join("plan.json"), serde_json::to_vec(&plan)?)?;
         let (env, cwd) = (self.start.env.clone(), self.start.dir.clone());
-        fs::write(dir.join("surroundings.json"), serde_json::to_vec(&Surroundings { env, cwd, uid: self.start.uid })?)?;
+        fs::write(
+            dir.join("surroundings.json"),
+            serde_json::to_vec(&Surroundings { env, cwd, uid: self.start.uid })?,
+        )?;
         fs::write(dir.join("hosts"), hosts_with_own(&self.hosts_of(&plan.namespace), &plan))?;
         if plan.sidecar.is_some() {
             token(&dir, &plan, plan::service_account(&template.spec))?;
         }
         let link = format!("pod{}", self.made);
-        let launch = Launch { uid: uid.to_owned(), link, address: plan.address, meshed: plan.sidecar.is_some() };
-        let task = tokio::task::spawn_local(launch.run(self.reaper.clone(), self.inputs.clone())).abort_handle();
+        let launch =
+            Launch { uid: uid.to_owned(), link, address: plan.address, meshed: plan.sidecar.is_some() };
+        let task =
+            tokio::task::spawn_local(launch.run(self.reaper.clone(), self.inputs.clone())).abort_handle();
         let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
         let report = Report { phase: "Pending".into(), reason: "starting".into(), ..Report::default() };
         let pod = Pod {
@@ -173,7 +184,8 @@ impl Mesh {
         if pod.ended().is_some() && !pod.ending {
             return;
         }
-        let (name, owner, lived, wanted) = (pod.plan.name.clone(), pod.owner.clone(), pod.made.elapsed(), pod.ending);
+        let (name, owner, lived, wanted) =
+            (pod.plan.name.clone(), pod.owner.clone(), pod.made.elapsed(), pod.ending);
         self.forget(uid);
         let how = match (&why, wanted) {
             (Some(why), _) => format!("cannot start: {why}"),
@@ -208,7 +220,6 @@ impl Mesh {
         let _ = fs::remove_dir_all(pod_dir(uid));
         let _ = fs::remove_file(token_file(&pod.plan));
     }
-
 }
 
 /// The hosts file of a pod.

@@ -86,7 +86,8 @@ impl Mesh {
     fn advance(&mut self, workload: &Workload) {
         let of = |pod: &&Pod| pod.owner == workload.key;
         let seen = self.pods.values().filter(of).filter(|p| !p.ending).map(see).collect::<Vec<_>>();
-        let held: Vec<String> = self.pods.values().filter(of).filter(|p| p.ending).map(|p| p.plan.name.clone()).collect();
+        let held: Vec<String> =
+            self.pods.values().filter(of).filter(|p| p.ending).map(|p| p.plan.name.clone()).collect();
         for step in rollout::steps(workload, &seen, &held) {
             match step {
                 Step::Make(_) if self.paused(&workload.key) => {}
@@ -109,7 +110,8 @@ impl Mesh {
         const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
         loop {
             let mut random = rand::rng();
-            let suffix: String = (0..5).map(|_| char::from(LETTERS[random.random_range(0..LETTERS.len())])).collect();
+            let suffix: String =
+                (0..5).map(|_| char::from(LETTERS[random.random_range(0..LETTERS.len())])).collect();
             let name = match workload.kind {
                 rollout::Kind::Job(..) => format!("{}-{suffix}", workload.name),
                 _ => format!("{}-{}-{suffix}", workload.name, workload.revision),
@@ -123,7 +125,11 @@ impl Mesh {
     /// A workload whose pods die young gets its next one after a pause that grows.
     pub(crate) fn pause(&mut self, workload: &str, lived: Duration) {
         let before = self.pauses.get(workload).map_or(Duration::ZERO, |p| p.length);
-        let length = if lived > LONG_LIFE { Duration::ZERO } else { (before * 2).clamp(Duration::from_millis(500), LONGEST_PAUSE) };
+        let length = if lived > LONG_LIFE {
+            Duration::ZERO
+        } else {
+            (before * 2).clamp(Duration::from_millis(500), LONGEST_PAUSE)
+        };
         self.pauses.insert(workload.to_owned(), Pause { until: Instant::now() + length, length });
         let inputs = self.inputs.clone();
         tokio::task::spawn_local(async move {
@@ -141,7 +147,9 @@ impl Mesh {
         let backends: Vec<Backend<'_>> = self.pods.values().map(backend).collect();
         let rules = self.desired.services.iter().flat_map(|s| s.rules(&backends)).collect();
         let ready = self.start.publish.iter().map(|publish| {
-            let named = |s: &&services::Service| s.meta.namespace == publish.namespace && s.meta.name == publish.service;
+            let named = |s: &&services::Service| {
+                s.meta.namespace == publish.namespace && s.meta.name == publish.service
+            };
             let service = self.desired.services.iter().find(named);
             let endpoints = service.map(|s| s.endpoints(&backends, publish.port, false)).unwrap_or_default();
             endpoints.into_iter().map(SocketAddr::from).collect()
@@ -181,8 +189,10 @@ impl Mesh {
     /// Whether every workload has all its pods, as wanted now and ready, and no others.
     pub(crate) fn is_ready(&self) -> bool {
         let settled = |workload: &Workload| {
-            let pods: Vec<Seen> = self.pods.values().filter(|p| p.owner == workload.key && !p.ending).map(see).collect();
-            let fine = pods.iter().all(|p| (p.ready || p.ended == Some(true)) && p.revision == workload.revision);
+            let pods: Vec<Seen> =
+                self.pods.values().filter(|p| p.owner == workload.key && !p.ending).map(see).collect();
+            let fine =
+                pods.iter().all(|p| (p.ready || p.ended == Some(true)) && p.revision == workload.revision);
             fine && rollout::steps(workload, &pods, &[]).is_empty()
         };
         !self.ending && self.history_began() && self.desired.workloads.values().all(settled)
@@ -205,7 +215,12 @@ fn overwrite(file: &std::path::Path, text: &str) -> std::io::Result<()> {
 }
 
 fn see(pod: &Pod) -> Seen {
-    Seen { name: pod.plan.name.clone(), revision: pod.revision.clone(), ready: pod.ready(), ended: pod.ended() }
+    Seen {
+        name: pod.plan.name.clone(),
+        revision: pod.revision.clone(),
+        ready: pod.ready(),
+        ended: pod.ended(),
+    }
 }
 
 pub(crate) fn backend(pod: &Pod) -> Backend<'_> {

@@ -35,9 +35,7 @@ pub(crate) async fn run(dir: PathBuf, changed: impl Fn()) {
 
 fn watcher(dir: &Path, tell: mpsc::UnboundedSender<()>) -> notify::Result<notify::RecommendedWatcher> {
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        let read_only = |kind: &EventKind| {
-            matches!(kind, EventKind::Access(access) if *access != AccessKind::Close(AccessMode::Write))
-        };
+        let read_only = |kind: &EventKind| matches!(kind, EventKind::Access(access) if *access != AccessKind::Close(AccessMode::Write));
         if event.is_ok_and(|e| !read_only(&e.kind)) {
             // Nobody listens any more when the mesh ends.
             let _ = tell.send(());
