@@ -5,10 +5,13 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use crate::demo::findings::Findings;
-use crate::demo::stage::{CONTENT, LOOK, Stage};
+use crate::demo::stage::{CONTENT, LOOK, Stage, target};
+use crate::demo::traffic::Traffic;
 
 /// What the step shows.
 pub const NAME: &str = "a replica killed under load";
+/// Connections of the load: as many requests as may be retried at a time whatever the load (the budget's floor).
+const CONNECTIONS: &str = "3";
 /// How long a new one may take.
 const REPLACED: Duration = Duration::from_secs(20);
 
@@ -17,8 +20,8 @@ const REPLACED: Duration = Duration::from_secs(20);
 /// # Errors
 /// When requests cannot be sent.
 pub async fn run(stage: &Stage) -> Result<Findings> {
-    let mut load = stage
-        .client(CONTENT, &["-c", "10", "--rate", "200", "-H", "end-user: premium", "--duration", "60s"])?;
+    let args = ["-c", CONNECTIONS, "--rate", "150", "-H", "end-user: premium", "--duration", "60s"];
+    let mut load = Traffic::start(&stage.mesh, &target("deploy/api-gateway"), CONTENT, &args)?;
     let before = load.until(Duration::from_secs(5), |s| s.requests >= 100).await;
     let victim = stage.replica("v2").await?;
     stage.view.doing(format!("{} is killed", victim.name));
@@ -38,6 +41,7 @@ pub async fn run(stage: &Stage) -> Result<Findings> {
     found.figure("failed", all.failed());
     found.figure("answers", &all.statuses);
     found.figure("errors", &all.errors);
+    found.figure("reasons", &all.reasons);
     found.figure("replaced_ms", replaced);
     found.figure("latency_max_ms", all.latency_ms.max);
     found.promise("requests go on", since.requests > 100);

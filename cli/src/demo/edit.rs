@@ -46,6 +46,7 @@ pub async fn run(stage: &Stage) -> Result<Findings> {
     found.figure("failed", last.failed());
     found.figure("answers", &last.statuses);
     found.figure("errors", &last.errors);
+    found.figure("reasons", &last.reasons);
     found.figure("connections_closed", closed);
     found.figure("after_the_edit", &since.versions);
     found.figure("deviations", deviations(v1, since.requests, 0.5));

@@ -18,8 +18,8 @@ use crate::up::Target;
 pub const NAME: &str = "outlier ejection and return";
 /// Errors after which the sample has a host ejected (`consecutiveErrors`).
 const THRESHOLD: u64 = 3;
-/// Connections of the load.
-const CONNECTIONS: u64 = 10;
+/// Connections of the load: as many requests as may be retried at a time whatever the load (the budget's floor).
+const CONNECTIONS: u64 = 3;
 /// The sample's `baseEjectionTime`, seconds.
 const EJECTION: f64 = 30.0;
 
@@ -38,7 +38,7 @@ pub struct Running {
 /// When requests cannot be sent.
 pub async fn begin(stage: &Stage) -> Result<Running> {
     let mut load =
-        stage.client(CONTENT, &["-c", &CONNECTIONS.to_string(), "--rate", "200", "--duration", "120s"])?;
+        stage.client(CONTENT, &["-c", &CONNECTIONS.to_string(), "--rate", "150", "--duration", "120s"])?;
     let replica = stage.replica("v1").await?;
     stage.view.doing(format!("{} begins to fail", replica.name));
     load.until(Duration::from_secs(5), |s| answers(s, &replica.name) >= 20).await;
@@ -99,6 +99,7 @@ pub async fn finish(stage: &Stage, running: Running) -> Result<Findings> {
     found.figure("failed", all.failed());
     found.figure("answers", &all.statuses);
     found.figure("errors", &all.errors);
+    found.figure("reasons", &all.reasons);
     found.promise("no idempotent request failed", all.failed() == 0 && all.requests > 0);
     found.promise("back when the ejection time is up", back.is_some_and(|s| back_in_time(s, EJECTION, 2.0)));
     let back = back.map_or("not back".to_owned(), |s| format!("back after {s:.1} s"));

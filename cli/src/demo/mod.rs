@@ -1,17 +1,18 @@
 //! `weft demo`: the built-in sample as a mesh on this machine, and a guided tour of what a mesh is for. Everything is real:
 //! sidecars, controller, redirection, mTLS, manifests. Each step measures what it shows and says whether it held.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::ValueEnum;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
 
 use crate::demo::findings::Summary;
+use crate::demo::home::Home;
 use crate::demo::sample::Sample;
 use crate::demo::stage::Stage;
 use crate::demo::view::View;
@@ -26,6 +27,8 @@ pub mod judge;
 pub mod metrics;
 /// The built-in sample.
 pub mod sample;
+/// The directory of its files.
+pub mod home;
 /// What can be read in frames.
 pub mod frames;
 /// A look at the network.
@@ -105,10 +108,11 @@ pub async fn run(args: Args) -> Result<ExitCode> {
 }
 
 async fn held(args: &Args) -> Result<ExitCode> {
-    let home = home(args.dir.as_deref())?;
+    // First of all: the drawing of progress is a thread.
+    let home = args.dir.as_deref().map_or_else(Home::private, Home::kept)?;
     let view = View::new(args.output == Format::Json);
     view.doing("starting the sample");
-    let sample = Sample::write(&home)?;
+    let sample = Sample::write(home.dir())?;
     let options = Options { name: args.name.clone(), ..Options::new(sample.dir()) };
     let mesh = Rc::new(Mesh::start(options).await?);
     mesh.wait_ready(READY).await?;
@@ -117,7 +121,7 @@ async fn held(args: &Args) -> Result<ExitCode> {
     let summary = tour::walk(&stage).await;
     result(args, &stage, &summary);
     if args.hold {
-        hold(args, &stage);
+        hold(args, &home);
         std::future::pending::<()>().await;
     }
     let code = if summary.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE };
@@ -136,7 +140,7 @@ fn result(args: &Args, stage: &Stage, summary: &Summary) {
     }
 }
 
-fn hold(args: &Args, stage: &Stage) {
+fn hold(args: &Args, home: &Home) {
     let name = &args.name;
     output::progress(format!(
         "\nThe mesh runs until Ctrl-C. To try, in another terminal:\n\n  \
@@ -146,15 +150,6 @@ fn hold(args: &Args, stage: &Stage) {
          weft exec -N {name} deploy/client -- curl -si -X DELETE http://content-service/\n  \
          weft logs -N {name} deploy/content-service-v1 -c weft-proxy\n  \
          $EDITOR {}\n",
-        stage.sample.dir().join(sample::FILE).display()
+        home.from_outside().join(sample::FILE).display()
     ));
-}
-
-fn home(given: Option<&Path>) -> Result<PathBuf> {
-    let dir = match given {
-        Some(dir) => dir.to_owned(),
-        None => std::env::temp_dir().join(format!("weft-demo-{}", std::process::id())),
-    };
-    std::fs::create_dir_all(&dir).with_context(|| format!("make {}", dir.display()))?;
-    Ok(dir)
 }

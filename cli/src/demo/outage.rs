@@ -3,11 +3,11 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::demo::findings::Findings;
 use crate::demo::stage::{CONTENT, GATEWAY, LOOK, Stage};
-use crate::load::tally::Summary;
+use crate::up::Target;
 
 /// What the step shows.
 pub const NAME: &str = "the controller away, a sidecar restarted";
@@ -27,6 +27,7 @@ pub async fn run(stage: &Stage) -> Result<Findings> {
     let replica = stage.replica("v2").await?;
     let connections = CONNECTIONS.to_string();
     let start = |url: &str| stage.client(url, &["-c", &connections, "--rate", "200", "--duration", "120s"]);
+    let address = own_address(stage, &replica).await?;
     let (mut direct, mut through) = (start(CONTENT)?, start(GATEWAY)?);
     direct.until(Duration::from_secs(5), |s| s.requests >= 100).await;
     through.until(Duration::from_secs(5), |s| s.requests >= 100).await;
@@ -36,13 +37,7 @@ pub async fn run(stage: &Stage) -> Result<Findings> {
     tokio::time::sleep(AWAY / 5).await;
     stage.view.doing(format!("the controller is away, the sidecar of {} is killed", replica.name));
     stage.mesh.kill_sidecar(&replica).await?;
-    let killed = Instant::now();
-    let before = answers(&direct.now(), &replica.name);
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    let served =
-        direct.until(AWAY - stopped.elapsed(), |s| answers(s, &replica.name) > before + CONNECTIONS).await;
-    let served =
-        (answers(&served, &replica.name) > before + CONNECTIONS).then(|| killed.elapsed().as_millis());
+    let served = serves(stage, &address, AWAY.saturating_sub(stopped.elapsed())).await?;
     tokio::time::sleep(AWAY.saturating_sub(stopped.elapsed())).await;
     stage.mesh.start_controller().await?;
     stage.view.doing("the controller comes back");
@@ -55,6 +50,7 @@ pub async fn run(stage: &Stage) -> Result<Findings> {
     found.figure("failed", failed);
     found.figure("errors", [&direct.errors, &through.errors]);
     found.figure("answers", [&direct.statuses, &through.statuses]);
+    found.figure("reasons", [&direct.reasons, &through.reasons]);
     found.figure("restarted", &replica.name);
     found.figure("serves_again_after_ms", served);
     found.figure("sidecars_connected_again_after_ms", reunited.map(|t| t.as_millis()));
@@ -67,8 +63,28 @@ pub async fn run(stage: &Stage) -> Result<Findings> {
     Ok(found)
 }
 
-fn answers(summary: &Summary, pod: &str) -> u64 {
-    summary.pods.get(pod).copied().unwrap_or(0)
+/// The URL of one pod. A request to it, so that the client's sidecar knows the address before the controller goes.
+///
+/// Clients of the service cannot tell when the pod serves again: for them it failed, and is ejected for half a minute.
+async fn own_address(stage: &Stage, pod: &Target) -> Result<String> {
+    let pods = stage.mesh.state().await?.pods;
+    let ip = pods.iter().find(|p| p.name == pod.name).and_then(|p| p.ips.first());
+    let url = format!("http://{}:8080/", ip.with_context(|| format!("{} has no address", pod.name))?);
+    let asked = stage.client(&url, &["-n", "1"])?.finish().await?;
+    anyhow::ensure!(asked.ok() == 1, "{url}: {asked:?}");
+    Ok(url)
+}
+
+/// Milliseconds until the pod answers again; `None` when it takes too long.
+async fn serves(stage: &Stage, url: &str, limit: Duration) -> Result<Option<u128>> {
+    let began = Instant::now();
+    while began.elapsed() < limit {
+        if stage.client(url, &["-n", "1"])?.finish().await?.ok() == 1 {
+            return Ok(Some(began.elapsed().as_millis()));
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    Ok(None)
 }
 
 /// How long until every sidecar is connected to the controller again; `None` when it took too long.
