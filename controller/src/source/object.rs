@@ -115,18 +115,29 @@ impl Object {
 
 impl ObjectId {
     fn of(value: &Value) -> Result<Self, String> {
-        let text = |v: &Value| v.as_str().filter(|s| !s.is_empty()).map(str::to_owned);
-        let api =
-            text(&value["apiVersion"]).ok_or("apiVersion: missing; every object says its API's version")?;
-        let kind = text(&value["kind"]).ok_or("kind: missing; every object says its kind")?;
-        let name =
-            text(&value["metadata"]["name"]).ok_or("metadata.name: missing; every object has a name")?;
+        let api = required(&value["apiVersion"], "apiVersion", "every object says its API's version")?;
+        let kind = required(&value["kind"], "kind", "every object says its kind")?;
+        let name = required(&value["metadata"]["name"], "metadata.name", "every object has a name")?;
+        let written = optional(&value["metadata"]["namespace"], "metadata.namespace")?;
         let namespace = match CLUSTER_SCOPED.contains(&kind.as_str()) {
             true => String::new(),
-            false => text(&value["metadata"]["namespace"]).unwrap_or_else(|| "default".to_owned()),
+            false => written.unwrap_or_else(|| "default".to_owned()),
         };
         let group = api.split_once('/').map_or("", |(group, _)| group);
         Ok(Self { group: group.into(), kind: kind.into(), namespace: namespace.into(), name: name.into() })
+    }
+}
+
+fn required(value: &Value, field: &str, why: &str) -> Result<String, String> {
+    optional(value, field)?.ok_or_else(|| format!("{field}: missing; {why}"))
+}
+
+fn optional(value: &Value, field: &str) -> Result<Option<String>, String> {
+    match value {
+        Value::Null => Ok(None),
+        Value::String(text) => Ok(Some(text.clone()).filter(|text| !text.is_empty())),
+        // YAML as Kubernetes reads it: `y`, `no` and `on` are no texts.
+        other => Err(format!("{field}: {other} is no text; put it in quotes")),
     }
 }
 

@@ -13,6 +13,14 @@ use serde_saphyr::{Location, Spanned};
 /// The largest file that is read, in bytes.
 pub const FILE_LIMIT: usize = 16 << 20;
 
+/// The most values (scalars, lists, maps) of one file.
+pub const NODE_LIMIT: usize = 2_000_000;
+/// The most documents of one file.
+pub const DOCUMENT_LIMIT: usize = 100_000;
+
+/// What the parser may need: 64 levels of nesting.
+const STACK: usize = 16 << 20;
+
 /// One YAML document.
 #[derive(Clone, Debug, Default)]
 pub struct Document {
@@ -39,7 +47,31 @@ pub fn parse(text: &str) -> Result<Vec<Document>, YamlError> {
             reason: format!("the file is larger than {} MiB", FILE_LIMIT >> 20),
         });
     }
-    let nodes: Vec<Node> = serde_saphyr::from_multiple(text).map_err(|e| YamlError::of(&e))?;
+    // A level of nesting takes tens of KiB of stack in a build without optimisation: the caller's may be small.
+    std::thread::scope(|scope| {
+        let reader = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, || documents(text));
+        let joined = reader.map(std::thread::ScopedJoinHandle::join);
+        let failed = |reason: &str| Err(YamlError { line: 0, reason: reason.to_owned() });
+        match joined {
+            Ok(Ok(parsed)) => parsed,
+            Ok(Err(_)) => failed("the parser failed on it"),
+            Err(error) => failed(&format!("there is no thread to read it: {error}")),
+        }
+    })
+}
+
+fn documents(text: &str) -> Result<Vec<Document>, YamlError> {
+    // Depth stays at the parser's own limit, 64, far above what any kind nests.
+    let options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! {
+            max_events: 3 * NODE_LIMIT,
+            max_nodes: NODE_LIMIT,
+            max_documents: DOCUMENT_LIMIT,
+        },
+        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: 100_000 },
+    };
+    let nodes: Vec<Node> =
+        serde_saphyr::from_multiple_with_options(text, options).map_err(|e| YamlError::of(&e))?;
     Ok(nodes.into_iter().map(Document::of).filter(|d| !d.value.is_null()).collect())
 }
 

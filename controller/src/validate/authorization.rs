@@ -145,6 +145,7 @@ impl Reader<'_> {
         for (i, to) in to.iter().enumerate() {
             made.to.extend(self.operation(&format!("{path}.to[{i}].operation"), to.operation.as_ref()));
         }
+        common::part(self.findings, &format!("{path}.when"), rule.when.as_ref().map_or(0, Vec::len));
         for (i, when) in rule.when.as_deref().unwrap_or_default().iter().enumerate() {
             made.when.extend(condition(self.findings, &format!("{path}.when[{i}]"), when, self.namespace));
         }
@@ -158,6 +159,7 @@ impl Reader<'_> {
                 "is empty; leave it out to mean anyone, or write what is meant",
             );
         }
+        common::part(self.findings, &format!("{path}.{name}"), list.map_or(0, <[T]>::len));
         list.unwrap_or_default()
     }
 
@@ -219,6 +221,7 @@ impl Reader<'_> {
             read.warn(format!("{path}.paths[{i}]"), reason);
         }
         let path_patterns = |f: &mut Findings, at: &str, list: &[String]| -> Vec<PathPattern> {
+            common::bounded(f, at, list);
             let all = list.iter().enumerate();
             all.filter_map(|(i, text)| path_pattern(f, &format!("{at}[{i}]"), text)).collect()
         };

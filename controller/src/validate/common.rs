@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
+use serde_json::Value;
+use weft_api::limits;
 use weft_core::matching::{Pattern, StringMatch};
 use weft_core::model::metadata::Labels;
 use weft_core::model::route::HeaderOps;
@@ -18,8 +20,12 @@ use super::findings::Findings;
 use crate::fragment::mesh::CLUSTER_DOMAIN;
 use crate::fragment::meta::{Selector, Visibility};
 
-/// The most entries of one list (rules, matches, destinations, hosts, values).
+/// The most entries of one list (hosts, rules, subsets, values).
 pub const LIST_LIMIT: usize = 4096;
+/// The most conditions, destinations, header operations or labels of one rule: what a sidecar takes.
+pub const PART_LIMIT: usize = limits::MAX_CONDITIONS;
+/// The largest object of the mesh's own kinds, in bytes of its texts: what the API server takes.
+pub const OBJECT_LIMIT: usize = 3 << 19;
 /// The longest text that is matched or written, in bytes.
 const TEXT_LIMIT: usize = 8192;
 
@@ -57,9 +63,14 @@ pub fn host(findings: &mut Findings, path: &str, text: &str, namespace: &str) ->
     }
 }
 
-/// A duration.
+/// A duration, of at most ten years.
 pub fn duration(findings: &mut Findings, path: &str, text: &scalar::Duration) -> Option<Duration> {
-    findings.take(path, text.parse())
+    let value = findings.take(path, text.parse())?;
+    if value > limits::MAX_DURATION {
+        findings.error(path, format!("`{text}` is longer than ten years; leave it out to mean for ever"));
+        return None;
+    }
+    Some(value)
 }
 
 /// A duration that is at least a millisecond, where there is one.
@@ -90,6 +101,7 @@ pub fn port(findings: &mut Findings, path: &str, value: Option<scalar::Int>) -> 
 
 /// Labels that select, checked as Kubernetes checks them.
 pub fn selector(findings: &mut Findings, path: &str, labels: &BTreeMap<String, String>) -> Selector {
+    part(findings, path, labels.len());
     for (key, value) in labels {
         if key.is_empty() || key.len() > 317 {
             findings.error(format!("{path}.{key}"), "a label's key has 1 to 317 characters");
@@ -128,8 +140,27 @@ pub fn visibility(findings: &mut Findings, path: &str, list: &[String], namespac
 
 /// Notes a list that is too long.
 pub fn bounded<T>(findings: &mut Findings, path: &str, list: &[T]) {
-    if list.len() > LIST_LIMIT {
-        findings.error(path, format!("has {} entries; the most is {LIST_LIMIT}", list.len()));
+    at_most(findings, path, list.len(), LIST_LIMIT);
+}
+
+/// Notes a part of a rule that is too long.
+pub fn part(findings: &mut Findings, path: &str, length: usize) {
+    at_most(findings, path, length, PART_LIMIT);
+}
+
+fn at_most(findings: &mut Findings, path: &str, length: usize, most: usize) {
+    if length > most {
+        findings.error(path, format!("has {length} entries; the most is {most}"));
+    }
+}
+
+/// How many bytes the texts of a value have, names of fields among them, about as they are written.
+pub fn weight(value: &Value) -> usize {
+    match value {
+        Value::String(text) => text.len() + 2,
+        Value::Array(list) => list.iter().map(|item| weight(item) + 1).sum::<usize>() + 2,
+        Value::Object(map) => map.iter().map(|(key, item)| key.len() + 4 + weight(item)).sum::<usize>() + 2,
+        Value::Null | Value::Bool(_) | Value::Number(_) => 4,
     }
 }
 
@@ -230,6 +261,7 @@ fn header_ops(findings: &mut Findings, path: &str, changes: Option<&HeaderChange
         }
     }
     let mut ops = HeaderOps::default();
+    part(findings, &format!("{path}.remove"), changes.remove.len());
     for (i, name) in changes.remove.iter().enumerate() {
         let at = format!("{path}.remove[{i}]");
         refuse_host(findings, &at, name, "cannot be removed");
@@ -246,6 +278,7 @@ fn values(
     map: &BTreeMap<String, String>,
 ) -> Vec<(HeaderName, HeaderValue)> {
     let mut all = Vec::new();
+    part(findings, path, map.len());
     for (name, text) in map {
         let at = format!("{path}.{name}");
         // `:authority` is another spelling of Host, which a header operation may rewrite.

@@ -30,6 +30,13 @@ pub fn http_match(findings: &mut Findings, path: &str, block: &Written) -> HttpM
     }
     headers(findings, &format!("{path}.headers"), &block.headers, &mut request);
     request.without_headers = names(findings, &format!("{path}.withoutHeaders"), &block.without_headers);
+    for (name, map) in [
+        ("headers", &block.headers),
+        ("withoutHeaders", &block.without_headers),
+        ("queryParams", &block.query_params),
+    ] {
+        common::part(findings, &format!("{path}.{name}"), map.len());
+    }
     request.query = query(findings, &format!("{path}.queryParams"), &block.query_params);
     empty_prefixes(findings, path, &request);
     request

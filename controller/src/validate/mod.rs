@@ -5,6 +5,8 @@
 pub mod findings;
 /// Checks that several kinds share.
 pub mod common;
+/// Lists where maps belong.
+pub mod shape;
 /// The conditions of HTTP rules.
 pub mod http_match;
 /// What HTTP rules do.
@@ -127,6 +129,7 @@ fn is_mesh_settings(id: &ObjectId) -> bool {
 fn mesh_kind(findings: &mut Findings, kind: Kind, origin: kind::Origin, object: &Object) -> Option<Fragment> {
     let origin = origin_of(origin);
     let spec = object.value.get("spec").cloned().unwrap_or(Value::Null);
+    shape::check(findings, kind, &spec);
     let fragment = of_kind(findings, kind, origin, object);
     for path in weft_crds::honoured::unhonoured(kind, &spec) {
         if !findings.unhonoured.iter().any(|known| known.path == path) {
@@ -216,6 +219,12 @@ fn typed<S: Default + DeserializeOwned>(
     object: &Object,
     origin: Origin,
 ) -> Option<(Meta, S)> {
+    let weight = common::weight(&object.value);
+    if weight > common::OBJECT_LIMIT {
+        let reason = format!("the object has about {weight} bytes; the most is {}", common::OBJECT_LIMIT);
+        findings.error("spec", reason);
+        return None;
+    }
     match decode_object::<S>(&object.value) {
         Ok(decoded) => {
             for path in decoded.unknown {

@@ -59,6 +59,7 @@ pub fn accounts_of(
     namespace: &str,
 ) -> Vec<(Arc<str>, Arc<str>)> {
     let mut all = Vec::new();
+    common::bounded(findings, path, list);
     for (i, text) in list.iter().enumerate() {
         let (of, account) = text.split_once('/').unwrap_or((namespace, text));
         if of.is_empty() || account.is_empty() || account.contains('/') || text.contains('*') {
@@ -74,12 +75,14 @@ pub fn accounts_of(
 
 /// Networks and addresses.
 pub fn networks_of(findings: &mut Findings, path: &str, list: &[String]) -> Vec<IpNet> {
+    common::bounded(findings, path, list);
     let all = list.iter().enumerate();
     all.filter_map(|(i, text)| common::network(findings, &format!("{path}[{i}]"), text)).collect()
 }
 
 /// Ports, written as text.
 pub fn ports(findings: &mut Findings, path: &str, list: &[String]) -> Vec<u16> {
+    common::bounded(findings, path, list);
     let read = |(i, text): (usize, &String)| {
         let port = text.parse::<u16>().ok().filter(|port| *port > 0);
         if port.is_none() {

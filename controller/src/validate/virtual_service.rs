@@ -120,7 +120,7 @@ impl Reader<'_> {
     }
 
     fn blocks(&mut self, path: &str, written: &[WrittenMatch]) -> Vec<HttpBlock> {
-        common::bounded(self.findings, &format!("{path}.match"), written);
+        common::part(self.findings, &format!("{path}.match"), written.len());
         let mut all = Vec::new();
         for (i, block) in written.iter().enumerate() {
             let path = format!("{path}.match[{i}]");
@@ -192,7 +192,7 @@ impl Reader<'_> {
     }
 
     fn forward(&mut self, path: &str, rule: &HttpRoute) -> Option<Forward> {
-        common::bounded(self.findings, &format!("{path}.route"), &rule.route);
+        common::part(self.findings, &format!("{path}.route"), rule.route.len());
         let weights: Vec<_> = rule.route.iter().map(|d| d.weight).collect();
         let weights = self.weights(&format!("{path}.route"), &weights)?;
         let destinations = rule.route.iter().zip(weights).enumerate();
@@ -291,6 +291,8 @@ impl Reader<'_> {
         if rule.route.is_empty() {
             self.findings.error(&path, "does nothing; write route");
         }
+        common::part(self.findings, &format!("{path}.match"), rule.matches.len());
+        common::part(self.findings, &format!("{path}.route"), rule.route.len());
         let blocks = rule.matches.iter().enumerate();
         let blocks = blocks.map(|(m, block)| (block, self.tcp_block(&format!("{path}.match[{m}]"), block)));
         let blocks: Vec<_> = blocks.collect();
@@ -319,6 +321,7 @@ impl Reader<'_> {
             labels: Selector(common::labels(&block.source_labels).to_vec()),
             namespace: Some(&block.source_namespace).filter(|n| !n.is_empty()).map(|n| n.as_str().into()),
         };
+        common::part(self.findings, &format!("{path}.destinationSubnets"), block.destination_subnets.len());
         let subnets = block.destination_subnets.iter().enumerate();
         let subnets = subnets.filter_map(|(i, text)| {
             common::network(self.findings, &format!("{path}.destinationSubnets[{i}]"), text)
