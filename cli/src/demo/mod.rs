@@ -111,33 +111,34 @@ async fn held(args: &Args) -> Result<ExitCode> {
     // First of all: the drawing of progress is a thread.
     let home = args.dir.as_deref().map_or_else(Home::private, Home::kept)?;
     let view = View::new(args.output == Format::Json);
-    view.doing("starting the sample");
-    let sample = Sample::write(home.dir())?;
-    let options = Options { name: args.name.clone(), ..Options::new(sample.dir()) };
-    let mesh = Rc::new(Mesh::start(options).await?);
-    mesh.wait_ready(READY).await?;
-    let stage = Stage { mesh, sample, view };
+    let stage = match start(args, &home, &view).await {
+        Ok((mesh, sample)) => Stage { mesh, sample, view },
+        Err(e) => {
+            view.summary(&Summary { ok: false, steps: Vec::new() });
+            return Err(e);
+        }
+    };
     stage.view.note("the sample runs: client, api-gateway, content-service v1 and v2, two replicas each");
     let summary = tour::walk(&stage).await;
-    result(args, &stage, &summary);
+    stage.view.summary(&summary);
     if args.hold {
         hold(args, &home);
         std::future::pending::<()>().await;
     }
-    let code = if summary.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE };
-    let mesh = Rc::try_unwrap(stage.mesh).map_err(|_| anyhow::anyhow!("a command still runs in the mesh"))?;
-    mesh.down().await?;
-    Ok(code)
+    // Where a step broke off, its requests may still run: then the mesh ends with this process.
+    if let Some(mesh) = Rc::into_inner(stage.mesh) {
+        mesh.down().await?;
+    }
+    Ok(if summary.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn result(args: &Args, stage: &Stage, summary: &Summary) {
-    match args.output {
-        Format::Text => stage.view.summary(summary),
-        Format::Json => {
-            stage.view.close();
-            output::line(serde_json::to_string(summary).unwrap_or_default());
-        }
-    }
+async fn start(args: &Args, home: &Home, view: &View) -> Result<(Rc<Mesh>, Sample)> {
+    view.doing("starting the sample");
+    let sample = Sample::write(home.dir())?;
+    let options = Options { name: args.name.clone(), ..Options::new(sample.dir()) };
+    let mesh = Mesh::start(options).await?;
+    mesh.wait_ready(READY).await?;
+    Ok((Rc::new(mesh), sample))
 }
 
 fn hold(args: &Args, home: &Home) {

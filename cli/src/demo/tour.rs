@@ -1,12 +1,15 @@
 //! The order of the steps. The ejection of step 4 runs its half minute while 5, 6, 7 and 8 are shown.
 
-use std::future::Future;
+use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::demo::findings::{Findings, Report, Summary, failed};
 use crate::demo::stage::Stage;
 use crate::demo::{broken, crash, edit, ejection, mtls, outage, policy, split};
+
+/// The longest that a step may take.
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// Walks through all steps.
 pub async fn walk(stage: &Stage) -> Summary {
@@ -29,7 +32,9 @@ async fn step(
     name: &'static str,
     run: impl Future<Output = Result<Findings>>,
 ) -> Report {
-    let report = Box::pin(run).await.map_or_else(|e| failed(name, &e), |found| found.report(name));
+    let ended = tokio::time::timeout(LIMIT, Box::pin(run)).await;
+    let ended = ended.unwrap_or_else(|_| bail!("not done after {} s", LIMIT.as_secs()));
+    let report = ended.map_or_else(|e| failed(name, &e), |found| found.report(name));
     stage.view.ended(number, &report);
     report
 }

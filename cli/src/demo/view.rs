@@ -1,4 +1,4 @@
-//! Live progress on standard error: one line that changes while a step runs, one that stays when it has ended.
+//! Live progress: a line on standard error that changes while a step runs, and what stays when it has ended.
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -15,12 +15,12 @@ pub struct View {
     line: ProgressBar,
     began: Instant,
     terminal: bool,
-    quiet: bool,
+    json: bool,
 }
 
 impl View {
-    /// Progress from now on. A quiet view shows it on terminals only.
-    pub fn new(quiet: bool) -> Self {
+    /// Progress from now on; with `json`, standard output gets the result and nothing else.
+    pub fn new(json: bool) -> Self {
         let terminal = std::io::stderr().is_terminal();
         let line = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
         if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
@@ -29,7 +29,7 @@ impl View {
         if terminal {
             line.enable_steady_tick(Duration::from_millis(100));
         }
-        Self { line, began: Instant::now(), terminal, quiet }
+        Self { line, began: Instant::now(), terminal, json }
     }
 
     /// What is going on now.
@@ -37,35 +37,41 @@ impl View {
         self.line.set_message(format!("{:>5.1} s  {}", self.began.elapsed().as_secs_f64(), text.into()));
     }
 
-    /// Something that stays.
+    /// Something that stays: on standard output, unless that is for programs.
     pub fn note(&self, text: impl std::fmt::Display) {
-        if self.terminal {
+        if !self.json {
+            self.line.suspend(|| output::line(text));
+        } else if self.terminal {
             self.line.println(text.to_string());
-        } else if !self.quiet {
-            output::progress(text);
         }
     }
 
     /// A step has ended.
     pub fn ended(&self, number: usize, report: &Report) {
-        let mark = if report.ok { style("✓").green() } else { style("✗").red() }.for_stderr();
         self.note(format!(
-            "{mark} {number}  {}\n     {}",
+            "{} {number}  {}\n     {}",
+            mark(report.ok),
             report.name,
-            style(&report.said).dim().for_stderr()
+            style(&report.said).dim()
         ));
     }
 
     /// The tour has ended.
     pub fn summary(&self, summary: &Summary) {
         self.line.finish_and_clear();
+        if self.json {
+            return output::json(summary);
+        }
+        output::line("");
+        for (number, step) in (1..).zip(&summary.steps) {
+            output::line(format!("  {} {number}  {}", mark(step.ok), step.name));
+        }
         let held = summary.steps.iter().filter(|s| s.ok).count();
         let seconds = self.began.elapsed().as_secs();
-        output::line(format!("{held} of {} steps held, in {seconds} s", summary.steps.len()));
+        output::line(format!("\n{held} of {} steps held, in {seconds} s", summary.steps.len()));
     }
+}
 
-    /// Stops drawing.
-    pub fn close(&self) {
-        self.line.finish_and_clear();
-    }
+fn mark(ok: bool) -> impl std::fmt::Display {
+    if ok { style("✓").green() } else { style("✗").red() }
 }

@@ -95,7 +95,7 @@ pub fn run(args: &Args) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let summary = LocalSet::new().block_on(&runtime, watched(args))?;
     match (args.output, args.report) {
-        (Format::Text, None) => output::line(&summary.text()),
+        (Format::Text, None) => output::line(summary.text()),
         _ => output::json(&summary),
     }
     Ok(())
