@@ -82,8 +82,13 @@ impl Upstream2 {
 
 type Seen = Arc<Mutex<Vec<SeenRequest>>>;
 
+/// Streams at a time on one connection.
+const STREAMS: u32 = 100;
+
 async fn serve(stream: TcpStream, what: Vec<What>, calls: Arc<AtomicUsize>, seen: Seen) {
-    let Ok(mut connection) = h2::server::handshake(stream).await else { return };
+    let mut builder = h2::server::Builder::new();
+    let handshake = builder.max_concurrent_streams(STREAMS).handshake(stream);
+    let Ok(mut connection) = handshake.await else { return };
     while let Some(Ok((request, respond))) = connection.accept().await {
         let place = calls.fetch_add(1, SeqCst).min(what.len() - 1);
         let what = what[place].clone();

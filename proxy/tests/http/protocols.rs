@@ -44,6 +44,22 @@ async fn http2_goes_through_both_sidecars_on_one_connection() {
 }
 
 #[tokio::test]
+async fn an_http2_connection_serves_more_requests_than_it_has_streams_at_a_time() {
+    on_worker(async {
+        let upstream = Upstream2::start(vec![What::Answer("two")]).await;
+        let world = World::new().service("a", Protocol::Auto, &[upstream.address]);
+        let proxy = Bed::new(&world).outbound(&world, "a", Http2).await;
+        let client = http2::connect(proxy).await;
+        for _ in 0..500 {
+            let response = client.clone().send_request(get("/")).await.unwrap();
+            assert_eq!(text(response).await, "two");
+        }
+        assert_eq!(upstream.connections(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_port_declared_http2_is_spoken_to_in_http2_by_http1_clients_too() {
     on_worker(async {
         let upstream = Upstream2::start(vec![What::Answer("two")]).await;
