@@ -1,1 +1,4 @@
-//! weft-e2e
+//! What the end-to-end suites share.
+
+/// Local meshes in tests.
+pub mod local;

@@ -55,7 +55,13 @@ pub fn enter(root: &Root) -> Result<()> {
     for dir in &root.private {
         build.private(dir)?;
     }
+    // All mount points first: making one may replace a directory that another one's target is in.
     for bind in &root.binds {
+        build.prepare(bind).with_context(|| format!("make {}", bind.target.display()))?;
+    }
+    let mut binds: Vec<&Bind> = root.binds.iter().collect();
+    binds.sort_by_key(|b| b.target.components().count());
+    for bind in binds {
         build.bind(bind).with_context(|| format!("mount {}", bind.target.display()))?;
     }
     pivot()
@@ -103,11 +109,15 @@ impl Build {
         Ok(())
     }
 
-    fn bind(&mut self, bind: &Bind) -> Result<()> {
-        let source =
-            fs::metadata(&bind.source).with_context(|| format!("look at {}", bind.source.display()))?;
+    fn prepare(&mut self, bind: &Bind) -> Result<PathBuf> {
+        let source = fs::metadata(&bind.source).with_context(|| format!("look at {}", bind.source.display()))?;
         let relative = self.resolve(&bind.target)?;
-        let target = self.place(&relative, source.is_dir())?;
+        self.place(&relative, source.is_dir())
+    }
+
+    fn bind(&mut self, bind: &Bind) -> Result<()> {
+        // Again: an earlier bind may lie over the mount point, which is then made in what it shows.
+        let target = self.prepare(bind)?;
         mount(Some(&bind.source), &target, NO_SOURCE, MsFlags::MS_BIND | MsFlags::MS_REC, NO_SOURCE)?;
         if bind.read_only {
             let flags = MsFlags::MS_BIND
@@ -116,6 +126,8 @@ impl Build {
                 | MsFlags::MS_NOSUID
                 | MsFlags::MS_NODEV;
             mount(NO_SOURCE, &target, NO_SOURCE, flags, NO_SOURCE).context("make it read-only")?;
+        } else {
+            self.ours.extend(target.strip_prefix(BASE).map(Path::to_path_buf));
         }
         Ok(())
     }

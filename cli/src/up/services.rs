@@ -169,9 +169,10 @@ pub fn hosts(namespace: &str, services: &[Service], pods: &[Backend<'_>]) -> Str
 }
 
 fn headless(text: &mut String, service: &Service, pods: &[Backend<'_>], namespace: &str, names_: &str) {
+    let families = families(&service.spec, &[]).unwrap_or_default();
     for pod in service.backends(pods).filter(|p| p.ready || service.spec.publish_not_ready_addresses) {
         let own = names(&format!("{}.{}", pod.name, service.meta.name), &service.meta.namespace, namespace);
-        for address in pod.address.all() {
+        for address in pod.address.all().into_iter().filter(|a| families.contains(&a.is_ipv6())) {
             let _ = writeln!(text, "{address} {names_} {own}");
         }
     }

@@ -81,7 +81,7 @@ impl Mesh {
             Ask::Signal(_) => Err(anyhow::anyhow!("no command runs")),
         };
         let answer = answer.unwrap_or_else(|e| Answer::Failed(format!("{e:#}")));
-        reply(asker, answer);
+        self.speak(reply(asker, answer));
         if self.ending && self.pods.is_empty() {
             // The queue must turn once more.
             let _ = self.inputs.send(Input::Again);
@@ -94,13 +94,13 @@ impl Mesh {
             let _ = tell.send(Answer::Event(event.clone()));
         }
         self.watchers.push(tell);
-        tokio::task::spawn_local(async move {
+        self.speak(tokio::task::spawn_local(async move {
             while let Some(answer) = told.recv().await {
                 if asker.send(&answer, &[]).await.is_err() {
                     return;
                 }
             }
-        });
+        }));
     }
 
     fn state(&self) -> State {
@@ -205,11 +205,11 @@ fn owner_kind(kind: &str) -> Option<&'static str> {
     })
 }
 
-fn reply(asker: Rc<Channel>, answer: Answer) {
+fn reply(asker: Rc<Channel>, answer: Answer) -> tokio::task::JoinHandle<()> {
     tokio::task::spawn_local(async move {
         // The asker may be gone.
         let _ = asker.send(&answer, &[]).await;
-    });
+    })
 }
 
 fn controller_page(path: String, asker: Rc<Channel>) {

@@ -96,6 +96,8 @@ struct Mesh {
     controller: controller::Controller,
     reports: controller::Reports,
     watchers: Vec<mpsc::UnboundedSender<Answer>>,
+    /// Tasks that still have something to say to somebody.
+    speaking: Vec<tokio::task::JoinHandle<()>>,
     history: Vec<Event>,
     told: Vec<Problem>,
     had_errors: bool,
@@ -148,6 +150,7 @@ async fn serve(starter: OwnedFd, outside: u32) -> Result<()> {
             break;
         }
     }
+    mesh.hear_out().await;
     // What still runs ends with this process, by the kernel.
     Ok(())
 }
@@ -182,6 +185,7 @@ impl Mesh {
             controller,
             reports: Default::default(),
             watchers: Vec::new(),
+            speaking: Vec::new(),
             history: Vec::new(),
             told: Vec::new(),
             had_errors: false,
@@ -199,10 +203,7 @@ impl Mesh {
             Input::Reported(uid, report) => self.reported(&uid, report),
             Input::Gone(uid, why) => self.gone(&uid, why),
             Input::Controller(runs) => self.controller.runs = runs,
-            Input::Reports(reports) => {
-                self.reports = reports;
-                self.tell_problems();
-            }
+            Input::Reports(reports) => self.take_reports(reports),
             Input::Files => self.read_files(),
             Input::Trouble(text) => self.tell(Event::Problem(text)),
             Input::Again => {}
@@ -219,6 +220,23 @@ impl Mesh {
         if self.history.len() > 500 {
             self.history.drain(..100);
         }
+    }
+
+    /// Keeps a task in mind that must be heard before the mesh ends.
+    fn speak(&mut self, task: tokio::task::JoinHandle<()>) {
+        self.speaking.retain(|t| !t.is_finished());
+        self.speaking.push(task);
+    }
+
+    /// Lets everybody hear the last words; those who do not listen are not waited for.
+    async fn hear_out(mut self) {
+        self.watchers.clear();
+        let all = async {
+            for task in self.speaking {
+                let _ = task.await;
+            }
+        };
+        let _ = tokio::time::timeout(std::time::Duration::from_millis(500), all).await;
     }
 
     /// Ends all pods; the mesh ends when they have.

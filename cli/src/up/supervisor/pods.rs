@@ -86,6 +86,9 @@ impl Pod {
     }
 
     fn reason(&self) -> String {
+        if self.ended().is_some() {
+            return self.report.reason.clone();
+        }
         let waiting = self.report.containers.iter().find(|c| !c.ready && !c.reason.is_empty());
         match (&self.report.reason, waiting) {
             (_, Some(c)) => format!("{}: {}", c.name, c.reason),

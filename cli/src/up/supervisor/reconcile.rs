@@ -11,6 +11,7 @@ use crate::up::api::Event;
 use crate::up::files::Problem;
 use crate::up::rollout::{self, Seen, Step, Workload};
 use crate::up::services::{self, Backend};
+use crate::up::supervisor::controller::Reports;
 use crate::up::supervisor::desired::Desired;
 use crate::up::supervisor::pods::{Pod, hosts_with_own};
 use crate::up::supervisor::{Input, Mesh, objects, pod_dir};
@@ -42,16 +43,21 @@ impl Mesh {
         self.tell_problems();
     }
 
-    /// All that is wrong with the manifests. Of a file that neither can read, one error is enough.
+    /// All that is wrong with the manifests.
     pub(crate) fn errors(&self) -> Vec<Problem> {
-        let own = [self.folder.errors(), self.desired.problems.clone()].concat();
-        let told = |p: &&Problem| p.resource.is_empty() && own.iter().any(|o| o.file == p.file);
-        let more: Vec<Problem> = self.reports.0.iter().filter(|p| !told(p)).cloned().collect();
-        [own, more].concat()
+        [self.folder.errors(), self.desired.problems.clone(), self.reports.0.clone()].concat()
+    }
+
+    /// Takes over what the controller says. Of a file that neither can read, one error is enough.
+    pub(crate) fn take_reports(&mut self, (errors, warnings): Reports) {
+        let own = self.folder.errors();
+        let told = |p: &Problem| p.resource.is_empty() && own.iter().any(|o| o.file == p.file);
+        self.reports = (errors.into_iter().filter(|p| !told(p)).collect(), warnings);
+        self.tell_problems();
     }
 
     /// Tells what is new, and when nothing is wrong any more.
-    pub(crate) fn tell_problems(&mut self) {
+    fn tell_problems(&mut self) {
         let errors = self.errors();
         let warnings = [self.folder.warnings(), self.reports.1.clone()].concat();
         let mended = errors.is_empty() && self.had_errors;
