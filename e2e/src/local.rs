@@ -48,7 +48,9 @@ fn installed(program: &str) -> bool {
 
 /// Tried with util-linux's `unshare`, which every Debian has.
 fn no_namespaces() -> Option<String> {
-    let tried = Command::new("unshare").args(["--user", "--map-root-user", "--net", "--pid", "--fork", "true"]).output();
+    let tried = Command::new("unshare")
+        .args(["--user", "--map-root-user", "--net", "--pid", "--fork", "true"])
+        .output();
     match tried {
         Ok(output) if output.status.success() => None,
         Ok(output) => Some(format!("no namespaces: {}", String::from_utf8_lossy(&output.stderr).trim())),

@@ -89,14 +89,25 @@ fn pods_without_sidecars_reach_services_and_commands_give_their_exit_codes() {
         let state = mesh.wait_ready(LIMIT).await?;
         assert_eq!(state.pods.len(), 3);
         let address = state.services[0].addresses[0].to_string();
-        assert_eq!(sh(&mesh, "deploy/client", &format!("{CURL} http://web/")).await?, (0, format!("200 {address}")));
-        let (_, both) = sh(&mesh, "deploy/client", "for i in $(seq 40); do curl -s http://web.default.svc/; echo; done").await?;
+        assert_eq!(
+            sh(&mesh, "deploy/client", &format!("{CURL} http://web/")).await?,
+            (0, format!("200 {address}"))
+        );
+        let (_, both) =
+            sh(&mesh, "deploy/client", "for i in $(seq 40); do curl -s http://web.default.svc/; echo; done")
+                .await?;
         let pods = state.pods.iter().filter(|p| p.owner.ends_with("/web"));
         assert!(pods.clone().all(|p| both.contains(&p.name)), "both replicas are reached");
         assert_eq!(sh(&mesh, "deploy/client", "exit 7").await?.0, 7);
         assert_eq!(sh(&mesh, "deploy/client", "kill -9 $$").await?.0, 128 + 9);
         assert_eq!(mesh.exec(&pod("deploy/client"), None, &["no-such-program"]).await?.code, 127);
-        assert!(mesh.exec(&pod("nobody"), None, &["true"]).await.unwrap_err().to_string().contains("no pod \"nobody\""));
+        assert!(
+            mesh.exec(&pod("nobody"), None, &["true"])
+                .await
+                .unwrap_err()
+                .to_string()
+                .contains("no pod \"nobody\"")
+        );
         mesh.down().await
     });
 }
@@ -115,14 +126,18 @@ fn sidecars_stand_behind_redirection_and_applications_cannot_get_around_it() {
         assert!(sh(&mesh, "deploy/client", &ask).await?.1.starts_with("200 "));
         let (_, metrics) = mesh.admin_get(&pod("deploy/client"), 15020, "/stats/prometheus").await?;
         assert!(metrics.contains("istio_requests_total{") && metrics.contains("/sa/web"), "{metrics}");
-        let rules = mesh.exec(&pod("deploy/client"), Some("weft-proxy"), &["nft", "list", "ruleset"]).await?.stdout;
+        let rules =
+            mesh.exec(&pod("deploy/client"), Some("weft-proxy"), &["nft", "list", "ruleset"]).await?.stdout;
         assert!(rules.contains("redirect to :15001") && rules.contains("redirect to :15006"), "{rules}");
         // The application has no power over any of it.
         let mark = "import socket; socket.socket().setsockopt(socket.SOL_SOCKET, socket.SO_MARK, 0x77656674)";
         let tried = mesh.exec(&pod("deploy/client"), None, &["/usr/bin/python3", "-c", mark]).await?;
         assert!(tried.code != 0 && tried.stderr.contains("not permitted"), "{tried:?}");
         assert_ne!(sh(&mesh, "deploy/client", "nft flush ruleset").await?.0, 0);
-        assert_ne!(sh(&mesh, "deploy/client", "cat /.weft/pods/*/token /proc/1/root/.weft/pods/*/token").await?.0, 0);
+        assert_ne!(
+            sh(&mesh, "deploy/client", "cat /.weft/pods/*/token /proc/1/root/.weft/pods/*/token").await?.0,
+            0
+        );
         assert_ne!(sh(&mesh, "deploy/client", "id -u").await?.1, "0");
         // Itself it reaches as ever.
         let own = "test $(curl -s -m 5 -o /dev/null -w '%{http_code}' http://$(hostname -i | cut -d' ' -f1):15021/healthz/ready) = 200";
@@ -146,7 +161,9 @@ fn sidecars_serve_on_without_the_controller_and_after_a_restart() {
         mesh.stop_controller().await?;
         until(&mesh, "without controller", |s| !s.controller).await?;
         mesh.kill_sidecar(&pod("deploy/client")).await?;
-        let restarted = |s: &State| s.pods.iter().any(|p| p.ready && p.owner.ends_with("/client") && p.containers[0].restarts == 1);
+        let restarted = |s: &State| {
+            s.pods.iter().any(|p| p.ready && p.owner.ends_with("/client") && p.containers[0].restarts == 1)
+        };
         until(&mesh, "restarted", restarted).await?;
         assert!(sh(&mesh, "deploy/client", &ask).await?.1.starts_with("200 "));
         mesh.start_controller().await?;
@@ -168,7 +185,8 @@ fn saving_a_file_changes_what_runs_and_a_broken_one_changes_nothing() {
         let events = mesh.events().await?;
         manifests.save("web.yaml", &WEB.replace("replicas: 2", "replicas: many"));
         let broken = until(&mesh, "broken", |s| !s.errors.is_empty()).await?;
-        let expected = format!("{}/web.yaml:7: Deployment default/web: spec.replicas: ", manifests.path().display());
+        let expected =
+            format!("{}/web.yaml:7: Deployment default/web: spec.replicas: ", manifests.path().display());
         assert!(broken.errors[0].starts_with(&expected), "{:?}", broken.errors);
         assert_eq!(names(&broken), names(&first), "the last good state stays");
         manifests.save("web.yaml", &WEB.replace("replicas: 2", "replicas: 3"));
@@ -267,7 +285,10 @@ fn volumes_probes_init_containers_stateful_sets_and_jobs_work() {
         assert!(names(&state).is_superset(&BTreeSet::from(["full", "db-0", "db-1"].map(String::from))));
         assert_eq!(log(&mesh, "full").await?, "hello from full high $(NOT_SET)\na=1\nprepared\n");
         assert_eq!(log(&mesh, "job/once").await?, "done\n");
-        assert_eq!(sh(&mesh, "full", "pwd; echo x 2>/dev/null > /etc/app/conf.d/new || echo refused").await?.1, "/data\nrefused");
+        assert_eq!(
+            sh(&mesh, "full", "pwd; echo x 2>/dev/null > /etc/app/conf.d/new || echo refused").await?.1,
+            "/data\nrefused"
+        );
         let (code, answer) = sh(&mesh, "full", &format!("{CURL} http://db-1.db:8080/")).await?;
         let second = state.pods.iter().find(|p| p.name == "db-1").unwrap();
         assert_eq!((code, answer), (0, format!("200 {}", second.ips[0])));
@@ -275,7 +296,10 @@ fn volumes_probes_init_containers_stateful_sets_and_jobs_work() {
             let (_, answer) = sh(&mesh, "full", &format!("{CURL} http://db6/")).await?;
             assert!(answer.starts_with("200 fd00:10:96::"), "{answer}");
         }
-        assert!(!std::path::Path::new("/data/x").exists() && !std::path::Path::new("/tmp/weft-e2e-ready").exists());
+        assert!(
+            !std::path::Path::new("/data/x").exists()
+                && !std::path::Path::new("/tmp/weft-e2e-ready").exists()
+        );
         mesh.down().await
     });
 }
@@ -299,7 +323,8 @@ fn what_is_killed_comes_back() {
         let first = mesh.wait_ready(LIMIT).await?;
         let web = first.pods.iter().find(|p| p.owner.ends_with("/web")).unwrap().name.clone();
         mesh.kill_process(&pod(&web), "web", 9).await?;
-        let restarted = |s: &State| s.ready && s.pods.iter().any(|p| p.name == web && p.containers[1].restarts == 1);
+        let restarted =
+            |s: &State| s.ready && s.pods.iter().any(|p| p.name == web && p.containers[1].restarts == 1);
         until(&mesh, "restarted", restarted).await?;
         mesh.kill_pod(&pod(&web)).await?;
         until(&mesh, "replaced", |s| s.ready && !names(s).contains(&web)).await?;
@@ -313,7 +338,10 @@ fn what_is_killed_comes_back() {
 fn namespaces(root: u32) -> BTreeSet<String> {
     let mut below = BTreeSet::from([root]);
     loop {
-        let more: Vec<u32> = processes().filter(|(pid, parent)| below.contains(parent) && !below.contains(pid)).map(|p| p.0).collect();
+        let more: Vec<u32> = processes()
+            .filter(|(pid, parent)| below.contains(parent) && !below.contains(pid))
+            .map(|p| p.0)
+            .collect();
         if more.is_empty() {
             break;
         }
@@ -328,7 +356,8 @@ fn network(pid: u32) -> Option<String> {
 
 /// All processes with their parents.
 fn processes() -> impl Iterator<Item = (u32, u32)> {
-    let pids = fs::read_dir("/proc").unwrap().filter_map(|e| e.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    let pids =
+        fs::read_dir("/proc").unwrap().filter_map(|e| e.ok()?.file_name().to_str()?.parse::<u32>().ok());
     pids.filter_map(|pid| {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         let parent = stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()?;
@@ -359,7 +388,8 @@ fn nothing_is_left_when_any_of_its_processes_is_killed() {
     let (dir, name) = (manifests.path().to_str().unwrap(), manifests.name());
     let links = fs::read_to_string("/proc/net/dev").unwrap().lines().count();
     for victim in ["mesh-boot", "mesh-supervisor", "starter", "none"] {
-        let mut starter = Command::new(binary()).args(["up", dir, "-N", &name]).stderr(Stdio::null()).spawn().unwrap();
+        let mut starter =
+            Command::new(binary()).args(["up", dir, "-N", &name]).stderr(Stdio::null()).spawn().unwrap();
         run(async {
             let began = Instant::now();
             let mesh = loop {
@@ -399,7 +429,9 @@ fn kill(root: u32, role: &str) -> bool {
             _ => break false,
         }
     };
-    let is = |pid: u32| fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|c| c.split('\0').any(|w| w == role));
+    let is = |pid: u32| {
+        fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|c| c.split('\0').any(|w| w == role))
+    };
     let victim = all.iter().map(|(pid, _)| *pid).find(|pid| is(*pid) && descends(*pid));
     victim.is_some_and(|pid| Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap().success())
 }
@@ -423,15 +455,22 @@ fn an_ordinary_user_can_do_the_same_and_publish_a_service() {
             command.uid(54_321).gid(54_321);
         }
         let output = command.output().unwrap();
-        (output.status.code(), format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)))
+        (
+            output.status.code(),
+            format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)),
+        )
     };
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let (code, text) = weft(&["up", dir, "--detach", "--publish", &format!("{free}:web:80")]);
     assert_eq!(code, Some(0), "{text}");
-    assert_eq!(weft(&["exec", "deploy/client", "--", "id", "-u"]).1.trim().parse::<u32>().map(|uid| uid != 0), Ok(true));
+    assert_eq!(
+        weft(&["exec", "deploy/client", "--", "id", "-u"]).1.trim().parse::<u32>().map(|uid| uid != 0),
+        Ok(true)
+    );
     let (code, text) = weft(&["exec", "deploy/client", "--", "curl", "-s", "-m", "10", "http://web/"]);
     assert!(code == Some(0) && text.contains("\"pod\":\"web-"), "{text}");
-    let outside = Command::new("curl").args(["-s", "-m", "10", &format!("http://127.0.0.1:{free}/")]).output().unwrap();
+    let outside =
+        Command::new("curl").args(["-s", "-m", "10", &format!("http://127.0.0.1:{free}/")]).output().unwrap();
     assert!(String::from_utf8_lossy(&outside.stdout).contains("\"pod\":\"web-"), "{outside:?}");
     let (code, text) = weft(&["get"]);
     assert!(code == Some(0) && text.contains("2/2"), "{text}");

@@ -110,7 +110,8 @@ impl Build {
     }
 
     fn prepare(&mut self, bind: &Bind) -> Result<PathBuf> {
-        let source = fs::metadata(&bind.source).with_context(|| format!("look at {}", bind.source.display()))?;
+        let source =
+            fs::metadata(&bind.source).with_context(|| format!("look at {}", bind.source.display()))?;
         let relative = self.resolve(&bind.target)?;
         self.place(&relative, source.is_dir())
     }
