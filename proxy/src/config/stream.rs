@@ -245,6 +245,10 @@ impl ConfigStream {
     }
 
     fn ended(&mut self, error: &StreamError) {
+        if self.save_at.is_some() {
+            // From now on a restart depends on what is kept.
+            self.save();
+        }
         self.holdings.disconnect();
         let was_up = self.parts.mesh.is_connected();
         if was_up {

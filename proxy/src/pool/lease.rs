@@ -106,10 +106,8 @@ impl Lease {
 
     /// The exchange is complete: the connection may serve another.
     pub fn give_back(mut self) {
-        match self.connection.take() {
-            Some(Connection::Http1(connection)) => self.slot.give_back(connection, &self.to),
-            // Its stream ends with the lease.
-            shared => self.connection = shared,
+        if let Some(Connection::Http1(connection)) = self.connection.take() {
+            self.slot.give_back(connection, &self.to);
         }
     }
 }
