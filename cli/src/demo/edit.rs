@@ -8,7 +8,7 @@ use anyhow::Result;
 use serde_json::Value;
 
 use crate::demo::findings::Findings;
-use crate::demo::judge::{deviations, within_chance};
+use crate::demo::judge::{deviations, quantile, within_chance};
 use crate::demo::sample::{FILE, split};
 use crate::demo::stage::{CONTENT, Stage};
 
@@ -58,6 +58,48 @@ pub async fn run(stage: &Stage) -> Result<Findings> {
     found.say(format!("in force in {} sidecars {ms}", before.len()));
     found.say(format!(
         "{} of {} requests failed, {closed} of {CONNECTIONS} connections closed",
+        last.failed(),
+        last.requests
+    ));
+    Ok(found)
+}
+
+/// Edits the split again and again under load, and tells how long each took to be in force in every sidecar.
+///
+/// # Errors
+/// When requests cannot be sent.
+pub async fn measure(stage: &Stage, edits: u32) -> Result<Findings> {
+    let mut load =
+        stage.client(CONTENT, &["-c", &CONNECTIONS.to_string(), "--rate", "500", "--duration", "600s"])?;
+    load.until(Duration::from_secs(5), |s| s.requests >= 10 * CONNECTIONS).await;
+    let (mut times, mut lost) = (Vec::new(), 0);
+    for edit in 0..edits {
+        stage.view.doing(format!("edit {} of {edits}", edit + 1));
+        let before = routes(&stage.controller("/sync").await?);
+        stage.sample.save(FILE, &split(10 + edit % 80, 90 - edit % 80))?;
+        match arrived(stage, &before, Instant::now()).await? {
+            Some(time) => times.push(time.as_secs_f64() * 1000.0),
+            None => lost += 1,
+        }
+        // Edits that come at a steady pace would always meet the same phase of whatever polls.
+        tokio::time::sleep(Duration::from_millis(100 + rand::random_range(0..100))).await;
+    }
+    let last = load.stop().await?;
+    let closed = last.connections_closed + last.connections_opened.saturating_sub(CONNECTIONS);
+    let (p50, p99) = (quantile(&times, 0.5), quantile(&times, 0.99));
+    let mut found = Findings::default();
+    found.figure("edits", edits);
+    found.figure("p50_ms", p50);
+    found.figure("p99_ms", p99);
+    found.figure("max_ms", quantile(&times, 1.0));
+    found.figure("requests", last.requests);
+    found.figure("failed", last.failed());
+    found.figure("connections_closed", closed);
+    found.promise("every edit arrives", lost == 0);
+    found.promise("no request failed", last.failed() == 0 && last.requests > 0);
+    found.promise("no connection was closed", closed == 0);
+    found.say(format!(
+        "p50 {p50:.1} ms, p99 {p99:.1} ms; {} of {} requests failed",
         last.failed(),
         last.requests
     ));

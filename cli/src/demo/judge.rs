@@ -22,6 +22,14 @@ pub fn back_in_time(seconds: f64, ejection: f64, grace: f64) -> bool {
     (ejection - 0.5..=ejection + grace).contains(&seconds)
 }
 
+/// The value within which this share of all lies; zero when there is none.
+pub fn quantile(values: &[f64], share: f64) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let rank = (sorted.len() as f64 * share).ceil() as usize;
+    sorted.get(rank.saturating_sub(1)).copied().unwrap_or(0.0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -31,6 +39,12 @@ mod tests {
         assert!(within_chance(1600, 2000, 0.8) && within_chance(1689, 2000, 0.8));
         assert!(!within_chance(1690, 2000, 0.8) && !within_chance(1000, 2000, 0.8));
         assert!(!within_chance(0, 0, 0.8), "nothing proves nothing");
+    }
+
+    #[test]
+    fn quantiles_are_values_that_were_measured() {
+        let values: Vec<f64> = (1..=50).rev().map(f64::from).collect();
+        assert_eq!((quantile(&values, 0.5), quantile(&values, 0.99), quantile(&[], 0.5)), (25.0, 50.0, 0.0));
     }
 
     #[test]

@@ -74,6 +74,9 @@ pub struct Args {
     /// Leave the mesh running after the tour, until Ctrl-C
     #[arg(long)]
     hold: bool,
+    /// Instead of the tour, edit the split so many times under load, and tell how long the edits took to be in force
+    #[arg(long, value_name = "EDITS", value_parser = clap::value_parser!(u32).range(1..))]
+    edits: Option<u32>,
     /// Write the sample's files into this directory and keep them
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
@@ -119,7 +122,10 @@ async fn held(args: &Args) -> Result<ExitCode> {
         }
     };
     stage.view.note("the sample runs: client, api-gateway, content-service v1 and v2, two replicas each");
-    let summary = tour::walk(&stage).await;
+    let summary = match args.edits {
+        Some(edits) => tour::edits(&stage, edits).await,
+        None => tour::walk(&stage).await,
+    };
     stage.view.summary(&summary);
     if args.hold {
         hold(args, &home);
