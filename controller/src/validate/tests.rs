@@ -2,6 +2,9 @@
 
 use std::path::Path;
 
+/// Traps of the fields' meaning.
+mod traps;
+
 use super::*;
 use crate::source::directory::{Directory, Files};
 use crate::source::object::Event;
