@@ -13,7 +13,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::output;
 use crate::up::api::{Exec, Logs};
 use crate::up::mesh::DEFAULT_NAME;
-use crate::up::{Event, Mesh, Options, Publish, Target};
+use crate::up::{Event, Mesh, Options, Publish, State, Target};
 
 /// `weft up`
 #[derive(Debug, Args)]
@@ -152,6 +152,7 @@ async fn detached(mesh: &mut Mesh, interrupts: &mut Interrupts, limit: Duration)
             Ok(result) => anyhow::ensure!(result?, "the mesh ended before it was ready"),
             Err(_) => {
                 let state = mesh.state().await?;
+                last_words(mesh, &state).await?;
                 bail!("not ready after {} s: {}; the mesh was ended", limit.as_secs(), crate::up::mesh::lacking(&state));
             }
         },
@@ -160,6 +161,20 @@ async fn detached(mesh: &mut Mesh, interrupts: &mut Interrupts, limit: Duration)
     mesh.detach().await?;
     output::progress(format!("ready; `weft get -N {0}` shows it, `weft down -N {0}` ends it", mesh.name()));
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the containers that are not ready last wrote: their logs are about to go.
+async fn last_words(mesh: &Mesh, state: &State) -> Result<()> {
+    for pod in state.pods.iter().filter(|p| !p.ready) {
+        for container in pod.containers.iter().filter(|c| !c.ready) {
+            let target = Target { namespace: pod.namespace.clone(), name: pod.name.clone() };
+            let logs =
+                Logs { target, container: Some(container.name.clone()), tail: Some(10), follow: false };
+            output::progress(format!("--- the last lines of {} in {}:", container.name, pod.name));
+            mesh.logs(logs, |text| output::progress(text.trim_end())).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Tells what happens, until the mesh is ready for the first time or ends; whether it came to that in order.

@@ -34,7 +34,10 @@ pub fn run(args: &[String]) -> Option<ExitCode> {
     Some(match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            output::progress(format!("weft: {e:#}"));
+            // The first two have told their starter.
+            if ![boot::ROLE, supervisor::ROLE].contains(&role.as_str()) {
+                output::progress(format!("weft: {e:#}"));
+            }
             ExitCode::from(if role == container::ROLE { container::exit_code(&e) } else { 1 })
         }
     })

@@ -53,8 +53,10 @@ spec:
 
 /// Runs one test on a runtime of its own.
 fn run(test: impl Future<Output = anyhow::Result<()>>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async { tokio::time::timeout(LIMIT * 3, test).await.expect("the test ends") }).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime
+        .block_on(async { tokio::time::timeout(LIMIT * 3, test).await.expect("the test ends") })
+        .expect("the test passes");
 }
 
 async fn sh(mesh: &Mesh, target: &str, script: &str) -> anyhow::Result<(i32, String)> {
@@ -357,8 +359,9 @@ fn network(pid: u32) -> Option<String> {
 
 /// All processes with their parents.
 fn processes() -> impl Iterator<Item = (u32, u32)> {
-    let pids =
-        fs::read_dir("/proc").unwrap().filter_map(|e| e.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    let pids = fs::read_dir("/proc")
+        .expect("/proc")
+        .filter_map(|e| e.ok()?.file_name().to_str()?.parse::<u32>().ok());
     pids.filter_map(|pid| {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         let parent = stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()?;
@@ -367,7 +370,7 @@ fn processes() -> impl Iterator<Item = (u32, u32)> {
 }
 
 fn weft(args: &[&str]) -> Output {
-    Command::new(binary()).args(args).stdin(Stdio::null()).output().unwrap()
+    Command::new(binary()).args(args).stdin(Stdio::null()).output().expect("weft runs")
 }
 
 /// Nothing of these namespaces runs any more. Killed processes take a moment to go.
@@ -434,7 +437,9 @@ fn kill(root: u32, role: &str) -> bool {
         fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|c| c.split('\0').any(|w| w == role))
     };
     let victim = all.iter().map(|(pid, _)| *pid).find(|pid| is(*pid) && descends(*pid));
-    victim.is_some_and(|pid| Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap().success())
+    victim.is_some_and(|pid| {
+        Command::new("kill").args(["-9", &pid.to_string()]).status().expect("kill runs").success()
+    })
 }
 
 #[test]

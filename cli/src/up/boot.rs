@@ -25,6 +25,7 @@ pub fn run() -> Result<()> {
     let status = namespaces().and_then(|()| supervise());
     if let Err(e) = &status {
         // The starter may be gone.
+        let _ = wire::drain_blocking(std::io::stdin().as_fd());
         let _ = wire::send_blocking(std::io::stdin().as_fd(), &Started::No(format!("{e:#}")));
     }
     let status = status?;
@@ -41,19 +42,26 @@ fn supervise() -> Result<ExitStatus> {
 }
 
 fn namespaces() -> Result<()> {
-    let (uid, gid) = (getuid(), getgid());
-    if !uid.is_root() {
-        unshare(CloneFlags::CLONE_NEWUSER).map_err(|e| anyhow::anyhow!(no_user_namespace(e)))?;
-        fs::write("/proc/self/setgroups", "deny").context("give up groups")?;
-        fs::write("/proc/self/uid_map", format!("0 {uid} 1")).context("map the user")?;
-        fs::write("/proc/self/gid_map", format!("0 {gid} 1")).context("map the group")?;
-    }
     let kinds = CloneFlags::CLONE_NEWNS
         | CloneFlags::CLONE_NEWPID
         | CloneFlags::CLONE_NEWNET
         | CloneFlags::CLONE_NEWIPC
         | CloneFlags::CLONE_NEWUTS;
+    // Root has the power already, but for root in most containers, which is then a user like any other.
+    if getuid().is_root() && unshare(kinds).is_ok() {
+        return Ok(());
+    }
+    user_namespace()?;
     unshare(kinds).map_err(|e| anyhow::anyhow!(no_namespaces(e)))
+}
+
+/// A user namespace in which this user is root.
+fn user_namespace() -> Result<()> {
+    let (uid, gid) = (getuid(), getgid());
+    unshare(CloneFlags::CLONE_NEWUSER).map_err(|e| anyhow::anyhow!(no_user_namespace(e)))?;
+    fs::write("/proc/self/setgroups", "deny").context("give up groups")?;
+    fs::write("/proc/self/uid_map", format!("0 {uid} 1")).context("map the user")?;
+    fs::write("/proc/self/gid_map", format!("0 {gid} 1")).context("map the group")
 }
 
 /// What an administrator can change, as far as this machine shows it.

@@ -6,7 +6,7 @@
 
 use std::fs;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -76,7 +76,7 @@ fn prepare(args: &[String]) -> Result<Command> {
     match &launch.root {
         Either::New(binds) => {
             unshare(CloneFlags::CLONE_NEWNS).context("make a mount namespace")?;
-            rootfs::enter(&root(binds))?;
+            rootfs::enter(&root(binds, &launch.cwd))?;
             become_user(launch.uid)?;
         }
         Either::Of(pid) => join(*pid)?,
@@ -96,9 +96,16 @@ fn prepare(args: &[String]) -> Result<Command> {
     Ok(command)
 }
 
-fn root(binds: &[Bind]) -> Root {
-    let private = ["/tmp", "/var/tmp", "/run", "/dev/shm"].map(PathBuf::from).to_vec();
-    Root { hidden: vec![HIDDEN.to_owned()], made: Vec::new(), private, binds: binds.to_vec() }
+fn root(binds: &[Bind], kept: &Path) -> Root {
+    let private = ["/tmp", "/var/tmp", "/dev/shm"].map(PathBuf::from).to_vec();
+    Root {
+        hidden: vec![HIDDEN.to_owned()],
+        private,
+        fresh: vec![PathBuf::from("/run")],
+        kept: kept.to_path_buf(),
+        binds: binds.to_vec(),
+        ..Root::default()
+    }
 }
 
 fn become_user(uid: u32) -> Result<()> {

@@ -114,7 +114,11 @@ impl Folder {
         self.gone = None;
         self.read = true;
         self.files.retain(|name, _| names.contains(name));
-        names.into_iter().fold(false, |again, name| self.file(name) || again)
+        let mut again = false;
+        for name in names {
+            again |= self.file(name);
+        }
+        again
     }
 
     /// Whether it was read at all.

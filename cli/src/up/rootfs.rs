@@ -37,6 +37,10 @@ pub struct Root {
     pub made: Vec<String>,
     /// Directories that show what they show outside, but keep what is written into them to themselves.
     pub private: Vec<PathBuf>,
+    /// Directories whose directories are there but empty, as after a start of the machine, but for the way to `kept`.
+    pub fresh: Vec<PathBuf>,
+    /// A path that must be there.
+    pub kept: PathBuf,
     /// Paths of ours.
     pub binds: Vec<Bind>,
 }
@@ -53,7 +57,10 @@ pub fn enter(root: &Root) -> Result<()> {
     build.top_level(root)?;
     mount_proc(&Path::new(BASE).join("proc"))?;
     for dir in &root.private {
-        build.private(dir)?;
+        build.private(dir, &|_| true)?;
+    }
+    for dir in &root.fresh {
+        build.private(dir, &|entry| root.kept.starts_with(entry) || entry.is_symlink())?;
     }
     // All mount points first: making one may replace a directory that another one's target is in.
     for bind in &root.binds {
@@ -101,10 +108,10 @@ impl Build {
         Ok(())
     }
 
-    fn private(&mut self, dir: &Path) -> Result<()> {
+    fn private(&mut self, dir: &Path, shows: &dyn Fn(&Path) -> bool) -> Result<()> {
         let Ok(relative) = self.resolve(dir) else { return Ok(()) };
         if Path::new(BASE).join(&relative).is_dir() && !self.ours.contains(&relative) {
-            self.mirror(&relative)?;
+            self.mirror(&relative, shows)?;
         }
         Ok(())
     }
@@ -169,7 +176,7 @@ impl Build {
         let parent = relative.parent().map(Path::to_path_buf).unwrap_or_default();
         self.place(&parent, true)?;
         if !self.ours.contains(&parent) {
-            self.mirror(&parent)?;
+            self.mirror(&parent, &|_| true)?;
         }
         if dir {
             fs::create_dir(&target)?;
@@ -180,16 +187,18 @@ impl Build {
         Ok(target)
     }
 
-    fn mirror(&mut self, relative: &Path) -> Result<()> {
+    fn mirror(&mut self, relative: &Path, shows: &dyn Fn(&Path) -> bool) -> Result<()> {
         let (outside, inside) = (Path::new("/").join(relative), Path::new(BASE).join(relative));
         let mode = fs::metadata(&inside)?.permissions().mode() & 0o7777;
         let entries: Vec<_> = fs::read_dir(&inside)?.filter_map(Result::ok).map(|e| e.file_name()).collect();
         tmpfs(&inside, mode)?;
         self.ours.insert(relative.to_path_buf());
         for name in entries {
+            let (outside, inside) = (outside.join(&name), inside.join(&name));
+            let shown = if shows(&outside) { show(&outside, &inside) } else { empty(&outside, &inside) };
             // What this user may not look at cannot be shown either.
-            if let Err(e) = show(&outside.join(&name), &inside.join(&name)) {
-                tracing::debug!("{}: {e:#}", outside.join(&name).display());
+            if let Err(e) = shown {
+                tracing::debug!("{}: {e:#}", outside.display());
             }
         }
         Ok(())
@@ -222,6 +231,14 @@ fn show(outside: &Path, inside: &Path) -> Result<()> {
     let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
     let bound = mount(Some(outside), inside, NO_SOURCE, flags, NO_SOURCE);
     bound.with_context(|| format!("bind {}", outside.display()))
+}
+
+/// A directory like another one, with nothing in it; other kinds of files are left out.
+fn empty(outside: &Path, inside: &Path) -> Result<()> {
+    if outside.is_dir() {
+        fs::create_dir(inside)?;
+    }
+    Ok(())
 }
 
 fn tmpfs(target: &Path, mode: u32) -> Result<()> {

@@ -114,6 +114,14 @@ pub fn send_blocking<T: Serialize>(socket: BorrowedFd<'_>, message: &T) -> io::R
     send_now(socket, LAST, &bytes[..bytes.len().min(PACKET)], &[])
 }
 
+/// Reads and drops one packet on a blocking socket: one that is closed with something unread loses what it sent.
+///
+/// # Errors
+/// As `recvmsg(2)`.
+pub fn drain_blocking(socket: BorrowedFd<'_>) -> io::Result<()> {
+    recv_now(socket, &mut vec![0; PACKET + 1], &mut Vec::new()).map(drop)
+}
+
 /// A connected pair of sockets, close-on-exec.
 ///
 /// # Errors

@@ -22,7 +22,7 @@ use crate::up::net::{self, ServiceRule};
 use crate::up::process::Reaper;
 use crate::up::rootfs::{self, Root};
 use crate::up::services::Addresses;
-use crate::up::wire::{Channel, Listener};
+use crate::up::wire::{self, Channel, Listener};
 
 /// Changes of the directory.
 mod watch;
@@ -115,14 +115,17 @@ pub fn run(args: &[String]) -> Result<()> {
     let outside = args.first().and_then(|a| a.parse().ok()).unwrap_or(0);
     nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL).context("end with the parent")?;
     let starter = std::io::stdin().as_fd().try_clone_to_owned()?;
-    let result = prepare().and_then(|runtime| {
-        let local = LocalSet::new();
-        local.block_on(&runtime, serve(starter, outside))
-    });
-    if let Err(e) = &result {
-        let _ = crate::up::wire::send_blocking(std::io::stdin().as_fd(), &Started::No(format!("{e:#}")));
-    }
-    result
+    let runtime = prepare().inspect_err(|e| {
+        // The starter's message was not read yet.
+        let _ = wire::drain_blocking(starter.as_fd());
+        refuse(e);
+    })?;
+    LocalSet::new().block_on(&runtime, serve(starter, outside)).inspect_err(refuse)
+}
+
+/// Tells the starter, who may be gone.
+fn refuse(error: &anyhow::Error) {
+    let _ = wire::send_blocking(std::io::stdin().as_fd(), &Started::No(format!("{error:#}")));
 }
 
 fn prepare() -> Result<tokio::runtime::Runtime> {
