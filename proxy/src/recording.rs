@@ -82,6 +82,7 @@ impl Recording {
             entry.downstream_remote_address = Some(downstream.client);
             entry.downstream_local_address = Some(downstream.destination);
             entry.requested_server_name = downstream.sni.as_deref().unwrap_or("").to_owned();
+            entry.source_principal = downstream.peer.as_ref().map_or_else(String::new, ToString::to_string);
         });
     }
 
