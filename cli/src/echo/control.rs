@@ -2,7 +2,7 @@
 //!
 //! `PUT /control?fail=503&percent=50&for=30s` sets a rule, `DELETE /control` forgets it, `GET /control` tells it.
 //! `count=3` limits a rule to that many requests, `health=503` is what `/healthz` answers, and `refuse=1&for=5s` stops
-//! listening. All other names are those of [`Behaviour`].
+//! listening. All other names are those of `Behaviour`.
 
 use std::time::{Duration, Instant};
 

@@ -1,8 +1,8 @@
 //! The echo application of samples and tests, which runs wherever a manifest's image is `weft/echo`.
 //!
 //! It speaks HTTP/1, HTTP/2, gRPC, WebSocket and plain TCP, tells what it received and who it is, passes requests on to
-//! other services, and can be told to fail, stall, trickle and refuse: by each request ([`behaviour`]) or until told
-//! otherwise ([`control`]). It knows nothing of the mesh.
+//! other services, and can be told to fail, stall, trickle and refuse: by each request (`behaviour`) or until told
+//! otherwise (`control`). It knows nothing of the mesh.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -61,8 +61,8 @@ pub struct Args {
     /// How long connections may go on after SIGTERM
     #[arg(long, value_name = "DURATION", env = "ECHO_GRACE", default_value = "10s", value_parser = units::duration)]
     pub grace: Duration,
+    /// Who answers.
     #[command(flatten)]
-    #[allow(missing_docs)]
     pub identity: Identity,
 }
 
@@ -117,3 +117,6 @@ async fn ended(state: &State) -> Result<()> {
     state.stop.cancel();
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::echo::identity::Identity;
+use crate::echo::listen::{self, Kind, Ports};
+use crate::echo::state::State;
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
@@ -13,9 +16,6 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::LocalSet;
-use weft::echo::identity::Identity;
-use weft::echo::listen::{self, Kind, Ports};
-use weft::echo::state::State;
 
 /// Status, headers, body and trailers of an answer.
 struct Answer {

@@ -35,7 +35,7 @@ const RECONNECT_PAUSE: Duration = Duration::from_millis(10);
 /// Flags of `weft load`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Where to: http://HOST[:PORT]/PATH
+    /// Where to, as http://HOST/PATH; only http is known here
     pub url: Uri,
     /// Connections, each with one request at a time
     #[arg(short, long, default_value_t = 1)]
