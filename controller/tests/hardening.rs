@@ -96,7 +96,7 @@ fn large(services: usize) -> String {
             head("v1", "Service", &format!("s{i}")),
             head("networking.istio.io/v1", "VirtualService", &format!("s{i}")),
         )
-        .unwrap();
+        .expect("this works");
         for p in 0..5 {
             let ip = format!("10.{}.{a}.{b}", 100 + p);
             let labels = format!(", labels: {{app: s{i}, version: v1}}");
@@ -105,7 +105,7 @@ fn large(services: usize) -> String {
                 "{}{labels}}}, status: {{podIPs: [{{ip: {ip}}}], conditions: [{{type: Ready, status: 'True'}}]}}}}",
                 head("v1", "Pod", &format!("s{i}-{p}")),
             )
-            .unwrap();
+            .expect("this works");
         }
     }
     text
@@ -310,7 +310,7 @@ fn paths(value: &Value) -> Vec<Vec<String>> {
 
 fn at<'a>(value: &'a mut Value, path: &[String]) -> &'a mut Value {
     path.iter().fold(value, |value, step| match value {
-        Value::Array(list) => &mut list[step.parse::<usize>().unwrap()],
+        Value::Array(list) => &mut list[step.parse::<usize>().expect("this works")],
         value => &mut value[step],
     })
 }
@@ -401,12 +401,12 @@ impl Folder {
     fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("weft-hardening-{name}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&path);
-        std::fs::create_dir_all(&path).unwrap();
+        std::fs::create_dir_all(&path).expect("this works");
         Self(path)
     }
 
     fn write(&self, name: &str, text: &str) {
-        std::fs::write(self.0.join(name), text).unwrap();
+        std::fs::write(self.0.join(name), text).expect("this works");
     }
 
     fn watched(&self) -> mpsc::Receiver<Changes> {

@@ -35,11 +35,11 @@ impl Answer {
 
     fn header(&self, name: &str) -> &str {
         let found = self.headers.get(name).or_else(|| self.trailers.get(name));
-        found.map_or("", |value| value.to_str().unwrap())
+        found.map_or("", |value| value.to_str().expect("this works"))
     }
 
     fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap()
+        serde_json::from_slice(&self.body).expect("this works")
     }
 }
 
@@ -49,14 +49,16 @@ fn with_echo<F: Future>(
     forward_to: Option<http::Uri>,
     test: impl FnOnce(SocketAddr) -> F,
 ) -> F::Output {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("this works");
     LocalSet::new().block_on(&runtime, async {
         let identity = Identity { pod: "echo-0".into(), version: "v7".into(), ..Identity::default() };
-        let listener = listen::bind(0).unwrap();
-        let port = listener.local_addr().unwrap().port();
+        let listener = listen::bind(0).expect("this works");
+        let port = listener.local_addr().expect("this works").port();
         let ports = Ports::new(Rc::new(State::new(identity, forward_to)));
-        tokio::task::spawn_local(async move { ports.serve(kind, listener).await.unwrap() });
-        tokio::time::timeout(Duration::from_secs(20), test((Ipv4Addr::LOCALHOST, port).into())).await.unwrap()
+        tokio::task::spawn_local(async move { ports.serve(kind, listener).await.expect("this works") });
+        tokio::time::timeout(Duration::from_secs(20), test((Ipv4Addr::LOCALHOST, port).into()))
+            .await
+            .expect("this works")
     })
 }
 
@@ -70,11 +72,11 @@ fn request(
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    request.body(Full::new(body.into())).unwrap()
+    request.body(Full::new(body.into())).expect("this works")
 }
 
 async fn ask1(to: SocketAddr, request: Request<Full<Bytes>>) -> Result<Answer, hyper::Error> {
-    let stream = TcpStream::connect(to).await.unwrap();
+    let stream = TcpStream::connect(to).await.expect("this works");
     let mut builder = http1::Builder::new();
     let (mut sender, connection) =
         builder.preserve_header_case(true).title_case_headers(true).handshake(TokioIo::new(stream)).await?;
@@ -83,7 +85,7 @@ async fn ask1(to: SocketAddr, request: Request<Full<Bytes>>) -> Result<Answer, h
 }
 
 async fn ask2(to: SocketAddr, request: Request<Full<Bytes>>) -> Result<Answer, hyper::Error> {
-    let stream = TcpStream::connect(to).await.unwrap();
+    let stream = TcpStream::connect(to).await.expect("this works");
     let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
     tokio::task::spawn_local(connection);
     Answer::read(sender.send_request(request).await?).await
