@@ -1,6 +1,6 @@
 //! Kubernetes' own kinds, as far as the mesh reads them.
 //!
-//! Fields that nothing here uses are ignored; `null` counts as absent when decoded by [`crate::decode`]. Values
+//! Fields that nothing here uses are ignored; `null` counts as absent when decoded by `crate::decode`. Values
 //! that the API server sets itself may be missing, as in files that a person wrote.
 
 use std::collections::BTreeMap;

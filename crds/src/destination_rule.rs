@@ -1,6 +1,6 @@
 //! DestinationRule: how connections to a service are made, shared out and given up.
 //!
-//! The settings are in the folder: [`load_balancer`], [`connection_pool`], [`outlier`], [`tls`]. Source of the
+//! The settings are in the folder: `load_balancer`, `connection_pool`, `outlier`, `tls`. Source of the
 //! fields: `destination_rule.proto` of Istio's API.
 
 /// How an endpoint is chosen.

@@ -3,7 +3,7 @@
 //! A value of the wrong *kind* (a list where a number belongs) is an error of decoding. A value of the right
 //! kind that makes no sense (port 70000, a timeout of `5`) is kept as it stands, so that validation can report
 //! every such value of an object at once, each with its path. Hence one rule for all kinds: every integer of
-//! the API, whatever its width there, is an [`Int`], and every duration a [`Duration`]; whether it was
+//! the API, whatever its width there, is an `Int`, and every duration a `Duration`; whether it was
 //! written at all is told by the `Option` around it.
 
 use std::borrow::Cow;

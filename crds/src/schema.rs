@@ -1,8 +1,8 @@
 //! CustomResourceDefinitions (apiextensions v1) made from the Rust types.
 //!
 //! The API server takes only structural schemas: each node with one `type`, no references, no `null` among the
-//! types, alternatives only where every branch is plain. [`spec`] brings what schemars derives into that form;
-//! [`crd`] puts the frame around it. Doc comments become descriptions, which `kubectl explain` shows.
+//! types, alternatives only where every branch is plain. `spec` brings what schemars derives into that form;
+//! `crd` puts the frame around it. Doc comments become descriptions, which `kubectl explain` shows.
 
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;

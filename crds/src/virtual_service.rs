@@ -1,7 +1,7 @@
 //! VirtualService: which requests and connections go where, and what happens to them on the way.
 //!
-//! The parts of an HTTP rule are in the folder: what it looks at in [`matching`], what it does in
-//! [`action`], the TCP and TLS rules in [`l4`]. Source of the fields: `virtual_service.proto` of Istio's API.
+//! The parts of an HTTP rule are in the folder: what it looks at in `matching`, what it does in
+//! `action`, the TCP and TLS rules in `l4`. Source of the fields: `virtual_service.proto` of Istio's API.
 //!
 //! Fields of which only one may be written (`route`, `redirect`, `directResponse`; `mirror`, `mirrors`) are
 //! plain optional fields: validation counts them.

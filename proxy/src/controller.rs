@@ -1,4 +1,4 @@
-//! The way to the controller: TLS checked against the root file, over a socket that [`Dialer`] makes.
+//! The way to the controller: TLS checked against the root file, over a socket that `Dialer` makes.
 //!
 //! Root file and token are read again on every use, so that a rotation of either needs no restart.
 

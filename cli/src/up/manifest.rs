@@ -1,6 +1,6 @@
 //! The Kubernetes objects that a local mesh runs, as far as it runs them.
 //!
-//! A field that is declared here is honoured, or (where its type is [`Meaningless`]) has no meaning on one machine. Any
+//! A field that is declared here is honoured, or (where its type is `Meaningless`) has no meaning on one machine. Any
 //! other field is reported, with its path, by the reader in `files`.
 
 use std::collections::BTreeMap;

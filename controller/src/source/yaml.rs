@@ -1,6 +1,6 @@
 //! YAML text to JSON values that remember their lines.
 //!
-//! Every later complaint names a field path; [`Document::line_of`] turns it into the line of the file where the
+//! Every later complaint names a field path; `Document::line_of` turns it into the line of the file where the
 //! user must look.
 
 use std::collections::HashMap;

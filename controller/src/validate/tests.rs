@@ -1,4 +1,4 @@
-//! Whole objects through [`super::validate`].
+//! Whole objects through `super::validate`.
 
 use std::path::Path;
 

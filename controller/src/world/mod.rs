@@ -1,7 +1,7 @@
 //! All that is known, joined: what the compiler asks.
 //!
 //! A change is one `apply` or `delete`, whether it comes alone or from a resync; each says what it touched
-//! ([`Dirty`]). After a batch, [`World::settle`] brings the indexes up to date. A world is cheap to clone: the
+//! (`Dirty`). After a batch, `World::settle` brings the indexes up to date. A world is cheap to clone: the
 //! compiler works on a copy that nobody changes.
 
 /// Which resources a change may have changed.

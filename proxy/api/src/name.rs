@@ -1,4 +1,4 @@
-//! Names of resources as texts: what [`ResourceName`] displays, read back strictly.
+//! Names of resources as texts: what `ResourceName` displays, read back strictly.
 //!
 //! A name has one spelling only, so that two names that differ never mean one resource.
 

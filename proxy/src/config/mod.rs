@@ -1,6 +1,6 @@
 //! The configuration as the sidecar holds it: one snapshot for all threads, and the stream that brings it.
 //!
-//! [`Mesh`] is what everybody asks; each worker makes itself a [`MeshReader`], whose look at the snapshot costs a
+//! `Mesh` is what everybody asks; each worker makes itself a `MeshReader`, whose look at the snapshot costs a
 //! comparison of pointers. A name that nobody has asked for yet is asked of the controller, and the caller waits.
 //!
 //! ```text

@@ -1,5 +1,5 @@
 //! What stands between an upstream's connection and hyper: the strict scanner of HTTP/1 bytes. What it refuses becomes
-//! an error that carries a [`FramingFault`].
+//! an error that carries a `FramingFault`.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;

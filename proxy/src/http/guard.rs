@@ -1,6 +1,6 @@
 //! What stands between a client's connection and hyper: the strict scanner of HTTP/1 bytes.
 //!
-//! [`ServerGuard`] reads requests. hyper only ever sees whole heads that the scanner let through. A head that it
+//! `ServerGuard` reads requests. hyper only ever sees whole heads that the scanner let through. A head that it
 //! refuses, or that does not come in time, is replaced by a request of our own that only says "refused" (with a
 //! secret of this connection, so that no client can send it): it takes its turn behind the requests before it,
 //! reaches the service like any other, and is answered, logged and counted there.

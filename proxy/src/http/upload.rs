@@ -1,6 +1,6 @@
 //! Request bodies: what hyper sends to an upstream, once or again.
 //!
-//! An [`Upload`] is the client's body and outlives the tries; each try reads it through an [`UploadBody`] of its
+//! An `Upload` is the client's body and outlives the tries; each try reads it through an `UploadBody` of its
 //! own. What was read is kept for another try while it is small; a larger body can be sent only once.
 
 use std::cell::RefCell;

@@ -1,6 +1,6 @@
 //! The sidecar's identity: a key made here, certified by the mesh's authority, renewed at half life.
 //!
-//! Handshakes read the certificate from [`Credentials`]; [`keeper::IdentityKeeper`] fills it and never touches
+//! Handshakes read the certificate from `Credentials`; `keeper::IdentityKeeper` fills it and never touches
 //! a live connection.
 
 /// The key and certificate in use.

@@ -1,13 +1,13 @@
 //! One worker's connections to upstreams and to the application.
 //!
-//! A [`Pool`] belongs to its worker alone. Connections are kept by endpoint and protocol in a [`slot::Slot`]:
+//! A `Pool` belongs to its worker alone. Connections are kept by endpoint and protocol in a `slot::Slot`:
 //! HTTP/1 connections that are idle, the last used first; HTTP/2 connections, shared by as many requests as the
 //! upstream takes. A request that finds neither waits, first come, first served, while a task of its own connects:
 //! whichever is there first serves it, the new connection or one that became free, and a request that goes away
 //! spoils no connection for the others.
 //!
 //! Limits are those of the cluster over all workers (`weft_core::admission`). Who is denied a connection says so
-//! ([`gate`]): a worker with an idle one closes it, and the next in the queue, on whichever worker, connects.
+//! (`gate`): a worker with an idle one closes it, and the next in the queue, on whichever worker, connects.
 
 /// Making connections.
 pub mod connect;

@@ -1,7 +1,7 @@
 //! What the sidecar tells of itself: metrics, the access log, its own log.
 //!
-//! [`Telemetry`] is shared by all threads. Each worker makes itself a [`WorkerTelemetry`], which resolves the labels
-//! of an exchange to a [`Scope`] once, keeps it, and counts on it without locks, hashing of labels or formatting.
+//! `Telemetry` is shared by all threads. Each worker makes itself a `WorkerTelemetry`, which resolves the labels
+//! of an exchange to a `Scope` once, keeps it, and counts on it without locks, hashing of labels or formatting.
 
 /// Lines of the access log, written by a thread of their own.
 pub mod access_log;

@@ -1,6 +1,6 @@
 //! mTLS between sidecars: TLS 1.3 only, X25519MLKEM768 preferred, a certificate on both sides, SPIFFE identities.
 //!
-//! Every handshake takes the certificate that `identity` holds then and the roots that [`Tls::set_trust`] was last
+//! Every handshake takes the certificate that `identity` holds then and the roots that `Tls::set_trust` was last
 //! given: a rotation needs no restart and cuts no connection. Sessions are never resumed, so that every connection
 //! is judged by the trust of its own day.
 

@@ -1,4 +1,4 @@
-//! From bytes to the model, strictly: whatever is wrong, absurd, unknown or beyond [`crate::limits`] refuses the
+//! From bytes to the model, strictly: whatever is wrong, absurd, unknown or beyond `crate::limits` refuses the
 //! whole resource, with the path of the field.
 
 mod value;

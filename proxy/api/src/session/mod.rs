@@ -1,6 +1,6 @@
 //! The delta protocol, without input or output: whoever owns a stream feeds messages in and sends what comes out.
 //!
-//! A sidecar's [`client::Session`] outlives its streams; a controller makes a [`server::Session`] for each stream.
+//! A sidecar's `client::Session` outlives its streams; a controller makes a `server::Session` for each stream.
 //!
 //! * The sidecar subscribes to names and says which versions it holds. The controller answers each name once, with
 //!   the resource or with its absence, and again whenever that changes. What the sidecar holds already is not resent.
