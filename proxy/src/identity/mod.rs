@@ -7,12 +7,12 @@
 pub mod credentials;
 /// The call to the certificate authority.
 pub mod authority;
-/// Gets, keeps and renews the certificate.
-pub mod keeper;
 /// Keys, requests, and the check of what comes back.
 pub mod request;
 /// When to renew.
 pub mod schedule;
+/// Gets, keeps and renews the certificate.
+pub mod keeper;
 
 pub use credentials::{CertificateFacts, Credentials, Issued};
 pub use keeper::{IdentityKeeper, KeeperParts};

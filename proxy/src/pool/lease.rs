@@ -8,15 +8,22 @@ use weft_core::http::head::fault::Fault;
 
 use super::conn::{Connection, Http1, Http2};
 use super::connect::Destination;
-use super::slot::Slot;
 use crate::http::fault::{FramingFault, find};
 use crate::http::permission::Permission;
 use crate::http::upload::UploadBody;
 
+/// Where a connection belongs when no request has it.
+pub(super) trait Home {
+    /// An HTTP/1 connection has come to the end of an exchange.
+    fn give_back(self: Rc<Self>, connection: Http1, to: &Destination);
+    /// A stream of an HTTP/2 connection has ended.
+    fn stream_ended(self: Rc<Self>, connection: &Rc<Http2>, to: &Destination);
+}
+
 /// A connection for one request. Given back when the exchange is complete; dropped before that, an HTTP/1
 /// connection closes, which tells the upstream.
 pub struct Lease {
-    slot: Rc<Slot>,
+    home: Rc<dyn Home>,
     to: Destination,
     connection: Option<Connection>,
 }
@@ -37,15 +44,15 @@ pub enum SendFault {
 }
 
 impl Lease {
-    pub(super) fn http1(slot: Rc<Slot>, to: Destination, mut connection: Http1) -> Self {
+    pub(super) fn http1(home: Rc<dyn Home>, to: Destination, mut connection: Http1) -> Self {
         connection.served += 1;
-        Self { slot, to, connection: Some(Connection::Http1(connection)) }
+        Self { home, to, connection: Some(Connection::Http1(connection)) }
     }
 
-    pub(super) fn http2(slot: Rc<Slot>, to: Destination, connection: Rc<Http2>) -> Self {
+    pub(super) fn http2(home: Rc<dyn Home>, to: Destination, connection: Rc<Http2>) -> Self {
         connection.active.set(connection.active.get() + 1);
         connection.served.set(connection.served.get() + 1);
-        Self { slot, to, connection: Some(Connection::Http2(connection)) }
+        Self { home, to, connection: Some(Connection::Http2(connection)) }
     }
 
     /// Where the connection goes.
@@ -107,7 +114,7 @@ impl Lease {
     /// The exchange is complete: the connection may serve another.
     pub fn give_back(mut self) {
         if let Some(Connection::Http1(connection)) = self.connection.take() {
-            self.slot.give_back(connection, &self.to);
+            Rc::clone(&self.home).give_back(connection, &self.to);
         }
     }
 }
@@ -117,7 +124,7 @@ impl Drop for Lease {
     fn drop(&mut self) {
         if let Some(Connection::Http2(connection)) = self.connection.take() {
             connection.active.set(connection.active.get() - 1);
-            self.slot.stream_ended(&connection, &self.to);
+            Rc::clone(&self.home).stream_ended(&connection, &self.to);
         }
     }
 }

@@ -11,10 +11,10 @@
 
 /// Making connections.
 pub mod connect;
-/// Connections and what they carry.
-mod conn;
 /// A word between workers about connections that one of them is denied.
 mod gate;
+/// Connections and what they carry.
+mod conn;
 /// A connection while a request has it.
 mod lease;
 /// The connections to one endpoint.

@@ -12,7 +12,7 @@ use super::Inner;
 use super::conn::{Connection, Http1, Http2};
 use super::connect::{ConnectFault, Destination};
 use super::gate::Gate;
-use super::lease::Lease;
+use super::lease::{Home, Lease};
 use crate::http::version::HttpVersion;
 
 /// The connections to one endpoint.
@@ -33,6 +33,16 @@ pub(super) struct Slot {
 pub(super) enum Handed {
     Lease(Lease),
     Failed(ConnectFault),
+}
+
+impl Home for Slot {
+    fn give_back(self: Rc<Self>, connection: Http1, to: &Destination) {
+        self.keep_or_drop(connection, to);
+    }
+
+    fn stream_ended(self: Rc<Self>, connection: &Rc<Http2>, to: &Destination) {
+        self.room_made(connection, to);
+    }
 }
 
 impl Slot {
@@ -64,7 +74,7 @@ impl Slot {
                 loop {
                     let connection = idle.pop()?;
                     if connection.is_free() {
-                        return Some(Lease::http1(Rc::clone(self), to.clone(), connection));
+                        return Some(Lease::http1(self.clone(), to.clone(), connection));
                     }
                 }
             }
@@ -76,7 +86,7 @@ impl Slot {
                     return None;
                 };
                 let connection = Rc::clone(&shared[place]);
-                Some(Lease::http2(Rc::clone(self), to.clone(), connection))
+                Some(Lease::http2(self.clone(), to.clone(), connection))
             }
         }
     }
@@ -105,10 +115,10 @@ impl Slot {
     /// A new connection is there.
     pub(super) fn connected(self: &Rc<Self>, connection: Connection, to: &Destination) {
         match connection {
-            Connection::Http1(connection) => self.give_back(connection, to),
+            Connection::Http1(connection) => self.keep_or_drop(connection, to),
             Connection::Http2(connection) => {
                 self.shared.borrow_mut().push(Rc::clone(&connection));
-                self.stream_ended(&connection, to);
+                self.room_made(&connection, to);
                 self.open_more(to);
             }
         }
@@ -127,7 +137,7 @@ impl Slot {
     }
 
     /// An HTTP/1 connection has come to the end of an exchange.
-    pub(super) fn give_back(self: &Rc<Self>, connection: Http1, to: &Destination) {
+    fn keep_or_drop(self: &Rc<Self>, connection: Http1, to: &Destination) {
         let most = to.cluster.cluster.connections.max_requests_per_connection;
         if connection.sender.is_closed() || most.is_some_and(|most| connection.served >= most) {
             return;
@@ -141,7 +151,7 @@ impl Slot {
 
     /// To the first who waits; else it is kept, unless another worker or endpoint needs its place.
     fn hand_on(self: &Rc<Self>, connection: Http1, to: &Destination) {
-        let mut lease = Lease::http1(Rc::clone(self), to.clone(), connection);
+        let mut lease = Lease::http1(self.clone(), to.clone(), connection);
         while let Some(turn) = self.next_waiting() {
             match turn.send(Handed::Lease(lease)) {
                 Ok(()) => return,
@@ -165,10 +175,10 @@ impl Slot {
     }
 
     /// A stream of an HTTP/2 connection has ended: the first who waits may have it.
-    pub(super) fn stream_ended(self: &Rc<Self>, connection: &Rc<Http2>, to: &Destination) {
+    fn room_made(self: &Rc<Self>, connection: &Rc<Http2>, to: &Destination) {
         while connection.has_room(to) {
             let Some(turn) = self.next_waiting() else { break };
-            let lease = Lease::http2(Rc::clone(self), to.clone(), Rc::clone(connection));
+            let lease = Lease::http2(self.clone(), to.clone(), Rc::clone(connection));
             // Who has gone meanwhile drops the lease, which gives the stream back.
             let _ = turn.send(Handed::Lease(lease));
         }

@@ -3,26 +3,26 @@
 //! `Telemetry` is shared by all threads. Each worker makes itself a `WorkerTelemetry`, which resolves the labels
 //! of an exchange to a `Scope` once, keeps it, and counts on it without locks, hashing of labels or formatting.
 
-/// Lines of the access log, written by a thread of their own.
-pub mod access_log;
 /// The labels of Istio's metrics.
 pub mod labels;
+/// Lines of the access log, written by a thread of their own.
+pub mod access_log;
 /// The sidecar's own log.
 pub mod log;
-/// Metrics of the sidecar itself.
-pub mod metrics;
 /// Memory, CPU and descriptors of the process.
 pub mod process;
-/// What is known of one request or connection when it ends.
-pub mod record;
+/// Metrics of the sidecar itself.
+pub mod metrics;
+/// Time series of requests and connections.
+pub mod series;
 /// What all threads share.
 pub mod shared;
 /// What a worker resolves and counts on.
 pub mod scope;
+/// What is known of one request or connection when it ends.
+pub mod record;
 /// Clusters as they stand.
 pub mod clusters;
-/// Time series of requests and connections.
-pub mod series;
 
 pub use access_log::{AccessEntry, AccessLog};
 pub use labels::{AppProtocol, Outcome, PeerRef, Reporter, ScopeRef, Security, ServiceLabels};
