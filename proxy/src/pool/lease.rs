@@ -113,8 +113,10 @@ impl Lease {
 
     /// The exchange is complete: the connection may serve another.
     pub fn give_back(mut self) {
-        if let Some(Connection::Http1(connection)) = self.connection.take() {
-            Rc::clone(&self.home).give_back(connection, &self.to);
+        match self.connection.take() {
+            Some(Connection::Http1(connection)) => Rc::clone(&self.home).give_back(connection, &self.to),
+            // Its stream ends with the lease.
+            shared => self.connection = shared,
         }
     }
 }
