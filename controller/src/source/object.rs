@@ -159,7 +159,7 @@ impl Place {
             (
                 Self::File { path: a, document: da, inside: ia },
                 Self::File { path: b, document: db, inside: ib },
-            ) => (a, ia) == (b, ib) && (Arc::ptr_eq(da, db) || da.same_lines(db)),
+            ) => (a, ia) == (b, ib) && (Arc::ptr_eq(da, db) || da.same_lines(db, ia)),
             (Self::Cluster, Self::Cluster) => true,
             _ => false,
         }

@@ -3,7 +3,6 @@
 //! Every later complaint names a field path; `Document::line_of` turns it into the line of the file where the
 //! user must look.
 
-use std::collections::HashMap;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
@@ -26,7 +25,14 @@ const STACK: usize = 16 << 20;
 pub struct Document {
     /// Its content.
     pub value: Value,
-    lines: HashMap<String, u32>,
+    lines: Lines,
+}
+
+/// The line of a value (of its key, where it has one), and of the values in it, in their order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Lines {
+    line: u32,
+    below: Box<[Lines]>,
 }
 
 /// Text that is no YAML, or YAML that is too much.
@@ -79,55 +85,71 @@ impl Document {
     /// The line on which the field at `path` (`spec.http[0].timeout`) stands; where the path leads beyond the
     /// document, the line of the nearest field above it.
     pub fn line_of(&self, path: &str) -> u32 {
-        let mut path = path;
-        loop {
-            if let Some(line) = self.lines.get(path) {
-                return *line;
-            }
-            let Some(end) = path.rfind(['.', '[']) else { break };
-            path = &path[..end];
-        }
-        self.lines.get("").copied().unwrap_or(0)
+        self.lines_of(path).line
     }
 
-    /// Whether the same fields stand on the same lines.
-    pub fn same_lines(&self, other: &Self) -> bool {
-        self.lines == other.lines
+    /// Whether the fields below `path` stand on the same lines in both.
+    pub fn same_lines(&self, other: &Self, path: &str) -> bool {
+        self.lines_of(path) == other.lines_of(path)
+    }
+
+    fn lines_of(&self, path: &str) -> &Lines {
+        let (mut value, mut lines, mut rest) = (&self.value, &self.lines, path);
+        while let Some((at, inner, after)) = step(value, rest) {
+            let Some(below) = lines.below.get(at) else { break };
+            (value, lines, rest) = (inner, below, after);
+        }
+        lines
     }
 
     fn of(node: Node) -> Self {
-        let mut document = Self::default();
-        let mut path = String::new();
-        document.value = document.take(node, &mut path);
-        document
+        let line = node.line;
+        let (value, below) = take(node.raw);
+        Self { value, lines: Lines { line, below } }
     }
+}
 
-    fn take(&mut self, node: Node, path: &mut String) -> Value {
-        self.lines.entry(path.clone()).or_insert(node.line);
-        match node.raw {
-            Raw::Scalar(value) => value,
-            Raw::List(items) => {
-                let below = items.into_iter().enumerate();
-                below.map(|(i, item)| self.below(item, path, &format!("[{i}]"))).collect()
-            }
-            Raw::Map(entries) => {
-                let mut map = Map::new();
-                for (key, line, item) in entries {
-                    let step = if path.is_empty() { key.clone() } else { format!(".{key}") };
-                    self.lines.insert(format!("{path}{step}"), line);
-                    map.insert(key, self.below(item, path, &step));
-                }
-                Value::Object(map)
-            }
+/// The first step of a path into a value: where it leads among the values of a list or map, and what is left of the
+/// path. A key may have dots in it: of those that fit, the longest is meant.
+fn step<'v, 'p>(value: &'v Value, path: &'p str) -> Option<(usize, &'v Value, &'p str)> {
+    match value {
+        Value::Array(list) => {
+            let (index, rest) = path.strip_prefix('[')?.split_once(']')?;
+            let index = index.parse().ok()?;
+            Some((index, list.get(index)?, rest))
         }
+        Value::Object(map) => {
+            let path = path.strip_prefix('.').unwrap_or(path);
+            let fits = |(at, (key, inner)): (usize, (&String, &'v Value))| {
+                let rest = path.strip_prefix(key.as_str())?;
+                (rest.is_empty() || rest.starts_with(['.', '['])).then_some((at, inner, rest))
+            };
+            map.iter().enumerate().filter_map(fits).min_by_key(|(_, _, rest)| rest.len())
+        }
+        _ => None,
     }
+}
 
-    fn below(&mut self, node: Node, path: &mut String, step: &str) -> Value {
-        let length = path.len();
-        path.push_str(step);
-        let value = self.take(node, path);
-        path.truncate(length);
-        value
+fn take(raw: Raw) -> (Value, Box<[Lines]>) {
+    match raw {
+        Raw::Scalar(value) => (value, Box::default()),
+        Raw::List(items) => {
+            let taken = items.into_iter().map(|item| (item.line, take(item.raw)));
+            let (list, lines): (Vec<_>, Vec<_>) =
+                taken.map(|(line, (value, below))| (value, Lines { line, below })).unzip();
+            (Value::Array(list), lines.into())
+        }
+        Raw::Map(entries) => {
+            let mut map = Map::with_capacity(entries.len());
+            let mut lines = Vec::with_capacity(entries.len());
+            for (key, line, item) in entries {
+                let (value, below) = take(item.raw);
+                // A key that is written twice is refused before.
+                map.insert(key, value);
+                lines.push(Lines { line, below });
+            }
+            (Value::Object(map), lines.into())
+        }
     }
 }
 
@@ -241,7 +263,20 @@ mod tests {
         assert_eq!(docs[0].line_of("spec.http[1].name"), 5);
         assert_eq!(docs[0].line_of("spec.http[1].name.more[3]"), 5);
         assert_eq!(docs[1].line_of("kind"), 7);
+        assert_eq!(docs[0].line_of("spec.htt[0]"), 2);
+        assert_eq!(docs[0].line_of(""), 1);
         assert_eq!(docs[0].value["spec"]["http"][1]["name"], "2");
+    }
+
+    #[test]
+    fn keys_may_have_dots() {
+        let docs =
+            parse("labels:\n  a: 1\n  a.b: 2\n  a.b/c: {x: 3}\nitems:\n- labels:\n    a: 1\n").unwrap();
+        assert_eq!(docs[0].line_of("labels.a.b"), 3);
+        assert_eq!(docs[0].line_of("labels.a.b/c.x"), 4);
+        assert_eq!(docs[0].line_of("labels.a.d"), 2);
+        assert_eq!(docs[0].line_of("items[0].labels.a"), 7);
+        assert_eq!(docs[0].line_of("items[1].labels.a"), 5);
     }
 
     #[test]
