@@ -18,7 +18,7 @@ use weft_core::model::name::ObjectName;
 
 use self::dirty::Dirty;
 use self::index::{Index, Stale, label_hash};
-use self::table::Table;
+use self::table::{Table, put, take};
 use crate::fragment::destination_rule::DestinationRule;
 use crate::fragment::kubernetes::{EndpointSlice, Namespace, Pod, Service};
 use crate::fragment::mesh::Mesh;
@@ -186,25 +186,4 @@ impl World {
         self.mesh = Arc::new(mesh);
         if same { Dirty::default() } else { Dirty::all() }
     }
-}
-
-fn put<K: Ord, T: PartialEq>(
-    map: &mut BTreeMap<K, Arc<T>>,
-    key: K,
-    new: T,
-    touched: impl Fn(&T) -> Dirty,
-) -> Dirty {
-    let mut dirty = touched(&new);
-    if let Some(old) = map.get(&key) {
-        if **old == new {
-            return Dirty::default();
-        }
-        dirty.add(touched(old));
-    }
-    map.insert(key, Arc::new(new));
-    dirty
-}
-
-fn take<K: Ord, T>(map: &mut BTreeMap<K, Arc<T>>, key: &K, touched: impl Fn(&T) -> Dirty) -> Dirty {
-    map.remove(key).map(|old| touched(&old)).unwrap_or_default()
 }

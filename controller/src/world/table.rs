@@ -22,21 +22,12 @@ impl<T> Default for Table<T> {
 impl<T: PartialEq> Table<T> {
     /// Takes an object in; says what it and the one it replaces touch.
     pub fn put(&mut self, meta: Meta, new: T, touched: impl Fn(&T) -> Dirty) -> Dirty {
-        let mut dirty = touched(&new);
-        let key = (meta.name, meta.origin);
-        if let Some(old) = self.0.get(&key) {
-            if **old == new {
-                return Dirty::default();
-            }
-            dirty.add(touched(old));
-        }
-        self.0.insert(key, Arc::new(new));
-        dirty
+        put(&mut self.0, (meta.name, meta.origin), new, touched)
     }
 
     /// Takes an object out.
     pub fn take(&mut self, key: &ObjectKey, touched: impl Fn(&T) -> Dirty) -> Dirty {
-        self.0.remove(key).map(|old| touched(&old)).unwrap_or_default()
+        take(&mut self.0, key, touched)
     }
 }
 
@@ -75,4 +66,31 @@ impl<T> Table<T> {
             })
             .map(|(name, _)| name)
     }
+}
+
+/// Takes an object in; says what it and the one it replaces touch. One that is equal touches nothing.
+pub(super) fn put<K: Ord, T: PartialEq>(
+    map: &mut BTreeMap<K, Arc<T>>,
+    key: K,
+    new: T,
+    touched: impl Fn(&T) -> Dirty,
+) -> Dirty {
+    let mut dirty = touched(&new);
+    if let Some(old) = map.get(&key) {
+        if **old == new {
+            return Dirty::default();
+        }
+        dirty.add(touched(old));
+    }
+    map.insert(key, Arc::new(new));
+    dirty
+}
+
+/// Takes an object out; says what it touched.
+pub(super) fn take<K: Ord, T>(
+    map: &mut BTreeMap<K, Arc<T>>,
+    key: &K,
+    touched: impl Fn(&T) -> Dirty,
+) -> Dirty {
+    map.remove(key).map(|old| touched(&old)).unwrap_or_default()
 }
