@@ -226,12 +226,11 @@ impl Tries<'_> {
             return None;
         }
         let can_resend = upload.can_repeat();
-        let attempt = Attempt { method: &self.head.method, tries: self.count, can_resend };
-        if retry::decide(self.plan.retries, &attempt, end) != Verdict::Retry {
-            return None;
-        }
+        let endpoints = self.plan.endpoint.map_or(self.plan.cluster.endpoints.len(), |_| 1);
+        let attempt = Attempt { method: &self.head.method, tries: self.count, endpoints, can_resend };
+        let Verdict::Retry(cost) = retry::decide(self.plan.retries, &attempt, end) else { return None };
         self.retry = None;
-        self.retry = Some(self.plan.cluster.admission.retry(&self.plan.cluster.cluster)?);
+        self.retry = Some(self.plan.cluster.admission.retry(&self.plan.cluster.cluster, cost)?);
         let pause = retry::backoff(self.plan.retries.backoff, self.count, local.random());
         let due = Instant::now() + pause;
         self.plan.deadline.is_none_or(|deadline| due < deadline).then_some(pause)

@@ -31,9 +31,18 @@ pub struct PendingPermit(Arc<Admission>);
 #[derive(Debug)]
 pub struct RequestPermit(Arc<Admission>);
 
-/// A retry may be under way.
+/// A retry may be under way; one that is free holds no place.
 #[derive(Debug)]
-pub struct RetryPermit(Arc<Admission>);
+pub struct RetryPermit(Option<Arc<Admission>>);
+
+/// What a retry takes of the budget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cost {
+    /// Nothing: the try before it was no load for anybody.
+    Free,
+    /// Its place among the retries under way.
+    Counted,
+}
 
 impl Admission {
     /// Room for one more connection under `tcp.maxConnections`. Who is denied and waits says so with
@@ -53,13 +62,14 @@ impl Admission {
         take(&self.requests, cluster.connections.max_requests).then(|| RequestPermit(Arc::clone(self)))
     }
 
-    /// Room for one more retry under `http.maxRetries`, or else the retry budget.
-    pub fn retry(self: &Arc<Self>, cluster: &Cluster) -> Option<RetryPermit> {
-        let limit = match cluster.connections.max_retries {
-            Some(limit) => limit,
-            None => self.budget(cluster.retry_budget),
+    /// Room for one more retry under `http.maxRetries`, which counts every retry, or else the retry budget.
+    pub fn retry(self: &Arc<Self>, cluster: &Cluster, cost: Cost) -> Option<RetryPermit> {
+        let limit = match (cluster.connections.max_retries, cost) {
+            (Some(limit), _) => limit,
+            (None, Cost::Free) => return Some(RetryPermit(None)),
+            (None, Cost::Counted) => self.budget(cluster.retry_budget),
         };
-        take(&self.retries, Some(limit)).then(|| RetryPermit(Arc::clone(self)))
+        take(&self.retries, Some(limit)).then(|| RetryPermit(Some(Arc::clone(self))))
     }
 
     /// Says that a worker waits for a connection it was denied: another may give up an idle one.
@@ -137,7 +147,9 @@ impl Drop for RequestPermit {
 
 impl Drop for RetryPermit {
     fn drop(&mut self) {
-        self.0.retries.fetch_sub(1, Relaxed);
+        if let Some(admission) = &self.0 {
+            admission.retries.fetch_sub(1, Relaxed);
+        }
     }
 }
 
@@ -179,19 +191,24 @@ mod tests {
     fn g12_retries_keep_to_the_budget() {
         let cluster = cluster(ConnectionPolicy::default());
         let admission = Arc::new(Admission::default());
-        let few: Vec<_> = (0..9).filter_map(|_| admission.retry(&cluster)).collect();
+        let few: Vec<_> = (0..9).filter_map(|_| admission.retry(&cluster, Cost::Counted)).collect();
         assert_eq!(few.len(), 3, "always three");
         let _requests: Vec<_> = (0..100).filter_map(|_| admission.request(&cluster)).collect();
-        let more: Vec<_> = (0..99).filter_map(|_| admission.retry(&cluster)).collect();
+        let more: Vec<_> = (0..99).filter_map(|_| admission.retry(&cluster, Cost::Counted)).collect();
         assert_eq!(few.len() + more.len(), 20, "a fifth of the requests under way");
+        let free: Vec<_> = (0..99).filter_map(|_| admission.retry(&cluster, Cost::Free)).collect();
+        assert_eq!((free.len(), admission.retries()), (99, 20), "what cost nobody anything");
+        drop((few, more, free));
+        assert_eq!(admission.retries(), 0);
     }
 
     #[test]
     fn max_retries_replaces_the_budget() {
         let cluster = cluster(ConnectionPolicy { max_retries: Some(1), ..Default::default() });
         let admission = Arc::new(Admission::default());
-        let _one = admission.retry(&cluster).unwrap();
-        assert!(admission.retry(&cluster).is_none());
+        let _one = admission.retry(&cluster, Cost::Counted).unwrap();
+        assert!(admission.retry(&cluster, Cost::Counted).is_none());
+        assert!(admission.retry(&cluster, Cost::Free).is_none());
     }
 
     #[test]

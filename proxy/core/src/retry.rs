@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use http::Method;
 
+use crate::admission::Cost;
 use crate::chance::Chance;
 use crate::model::route::{RetryOn, RetryPolicy, is_idempotent};
 use crate::upstream::Nanos;
@@ -41,6 +42,8 @@ pub struct Attempt<'a> {
     pub method: &'a Method,
     /// How many times it has been tried.
     pub tries: u32,
+    /// How many endpoints there are to try.
+    pub endpoints: usize,
     /// Whether the request can be sent from its first byte: its body is still whole, or was not touched.
     pub can_resend: bool,
 }
@@ -49,7 +52,7 @@ pub struct Attempt<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Send it again, if the budget ([`crate::admission::Admission::retry`]) allows, after [`backoff`].
-    Retry,
+    Retry(Cost),
     /// Pass the response or the failure on.
     GiveUp(GiveUp),
 }
@@ -76,7 +79,19 @@ pub fn decide(policy: &RetryPolicy, attempt: &Attempt<'_>, end: TryEnd) -> Verdi
     if !attempt.can_resend {
         return Verdict::GiveUp(GiveUp::BodyGone);
     }
-    Verdict::Retry
+    Verdict::Retry(cost(attempt, end))
+}
+
+/// A try of which nothing reached an application cost no application anything. Where it says nothing of other
+/// endpoints it is free while there are others: a service of which nothing answers is not knocked at more than the
+/// budget allows.
+fn cost(attempt: &Attempt<'_>, end: TryEnd) -> Cost {
+    let others = usize::try_from(attempt.tries).is_ok_and(|tries| tries < attempt.endpoints);
+    match end {
+        TryEnd::HandedBack | TryEnd::NotProcessed => Cost::Free,
+        TryEnd::ConnectFailure | TryEnd::NotSent if others => Cost::Free,
+        _ => Cost::Counted,
+    }
 }
 
 /// Whether `decide` could ever answer `Retry` for this request: if not, its body need not be kept.
@@ -173,7 +188,11 @@ mod tests {
     const MS: u64 = 1_000_000;
 
     fn after(policy: &RetryPolicy, method: &Method, end: TryEnd) -> Verdict {
-        decide(policy, &Attempt { method, tries: 1, can_resend: true }, end)
+        decide(policy, &Attempt { method, tries: 1, endpoints: 2, can_resend: true }, end)
+    }
+
+    fn is_retried(policy: &RetryPolicy, method: &Method, end: TryEnd) -> bool {
+        matches!(after(policy, method, end), Verdict::Retry(_))
     }
 
     fn only(on: RetryOn) -> RetryPolicy {
@@ -188,7 +207,28 @@ mod tests {
     fn c14_what_was_not_processed_is_sent_again_whatever_the_method() {
         let policy = RetryPolicy::default();
         for end in [TryEnd::ConnectFailure, TryEnd::NotProcessed, TryEnd::HandedBack, TryEnd::NotSent] {
-            assert_eq!(after(&policy, &Method::POST, end), Verdict::Retry, "{end:?}");
+            assert_eq!(after(&policy, &Method::POST, end), Verdict::Retry(Cost::Free), "{end:?}");
+        }
+    }
+
+    #[test]
+    fn g12_what_reached_no_application_is_free_while_there_are_others_to_try() {
+        let policy = RetryPolicy { attempts: 9, ..RetryPolicy::default() };
+        let cost = |tries, end| {
+            let attempt = Attempt { method: &Method::GET, tries, endpoints: 2, can_resend: true };
+            match decide(&policy, &attempt, end) {
+                Verdict::Retry(cost) => cost,
+                Verdict::GiveUp(why) => panic!("{why:?}"),
+            }
+        };
+        for end in [TryEnd::ConnectFailure, TryEnd::NotSent] {
+            assert_eq!((cost(1, end), cost(2, end)), (Cost::Free, Cost::Counted), "{end:?}");
+        }
+        for end in [TryEnd::HandedBack, TryEnd::NotProcessed] {
+            assert_eq!((cost(1, end), cost(2, end)), (Cost::Free, Cost::Free), "{end:?}");
+        }
+        for end in [TryEnd::Reset, response(503)] {
+            assert_eq!(cost(1, end), Cost::Counted, "{end:?}");
         }
     }
 
@@ -196,7 +236,7 @@ mod tests {
     fn g10_what_may_have_had_its_effect_is_sent_again_only_if_idempotent() {
         let policy = RetryPolicy::default();
         for end in [TryEnd::Reset, response(503)] {
-            assert_eq!(after(&policy, &Method::GET, end), Verdict::Retry);
+            assert!(is_retried(&policy, &Method::GET, end));
             assert_eq!(after(&policy, &Method::POST, end), Verdict::GiveUp(GiveUp::NotRetriable));
         }
         for end in [TryEnd::Timeout, TryEnd::Overflow, response(500), response(502), response(200)] {
@@ -207,7 +247,7 @@ mod tests {
     #[test]
     fn g11_a_body_that_is_gone_ends_it_and_so_does_the_count() {
         let policy = RetryPolicy::default();
-        let attempt = Attempt { method: &Method::PUT, tries: 1, can_resend: false };
+        let attempt = Attempt { method: &Method::PUT, tries: 1, endpoints: 2, can_resend: false };
         assert_eq!(decide(&policy, &attempt, TryEnd::Reset), Verdict::GiveUp(GiveUp::BodyGone));
         let third = Attempt { tries: 3, can_resend: true, ..attempt };
         assert_eq!(decide(&policy, &third, TryEnd::Reset), Verdict::GiveUp(GiveUp::Exhausted));
@@ -233,8 +273,7 @@ mod tests {
         ];
         let retried = |on: RetryOn| -> String {
             let policy = only(on);
-            let one =
-                |end: &TryEnd| if after(&policy, &Method::POST, *end) == Verdict::Retry { 'y' } else { '-' };
+            let one = |end: &TryEnd| if is_retried(&policy, &Method::POST, *end) { 'y' } else { '-' };
             all.iter().map(one).collect()
         };
         let none = RetryOn::default;

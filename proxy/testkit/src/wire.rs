@@ -19,6 +19,8 @@ pub enum Step {
     Body(usize),
     /// Writes these bytes.
     Write(Vec<u8>),
+    /// Does nothing, for a while.
+    Pause(Duration),
     /// Closes with RST.
     Reset,
     /// Does nothing, for ever.
@@ -110,6 +112,7 @@ async fn follow(stream: TcpStream, script: Vec<Step>, seen: Arc<Seen>) {
                 wire.bytes(*count).await;
             }
             Step::Write(bytes) => wire.send(bytes).await,
+            Step::Pause(time) => tokio::time::sleep(*time).await,
             Step::Reset => return wire.reset(),
             Step::Hang => std::future::pending().await,
             Step::Again => place = 0,

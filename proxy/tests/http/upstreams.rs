@@ -295,23 +295,52 @@ async fn h10_an_endpoint_that_fails_is_set_aside_and_idempotent_requests_see_not
     .await;
 }
 
-#[tokio::test]
+/// What so many clients are answered that ask at once.
+async fn answers_at_once(world: &World, clients: usize) -> Vec<String> {
+    let proxy = Bed::new(world).outbound(world, "a", Http1).await;
+    let mut waiting = Vec::new();
+    for _ in 0..clients {
+        let mut client = Wire::connect(proxy).await;
+        client.send(GET).await;
+        waiting.push(client);
+    }
+    let mut answers = Vec::new();
+    for mut client in waiting {
+        answers.push(client.message().await);
+    }
+    answers
+}
+
+#[tokio::test(start_paused = true)]
 async fn g12_a_storm_of_failures_keeps_to_the_budget() {
     on_worker(async {
-        let bad = Upstream::replying("HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n").await;
+        let no = "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n";
+        let script = vec![Step::Request, Step::Pause(Duration::from_secs(1)), respond(no), Step::Again];
+        let bad = Upstream::start(vec![script]).await;
         let world = world(&[&bad]).forward(|forward| forward.retries.backoff = Duration::ZERO);
-        let bed = Bed::new(&world);
-        let proxy = bed.outbound(&world, "a", Http1).await;
-        let mut clients = Vec::new();
-        for _ in 0..50 {
-            let mut client = Wire::connect(proxy).await;
-            client.send(GET).await;
-            clients.push(client);
+        for answer in answers_at_once(&world, 50).await {
+            assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
         }
-        for mut client in clients {
-            assert!(client.message().await.starts_with("HTTP/1.1 503 "));
+        let requests = bad.requests();
+        let second = requests.iter().filter(|request| request.contains("x-envoy-attempt-count: 2\r\n"));
+        assert_eq!(second.count(), 10, "a fifth of fifty");
+        assert!(requests.len() <= 50 + 10 + 3, "{}", requests.len());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn g12_tries_that_reach_nobody_are_no_load_and_take_nothing_of_the_budget() {
+    on_worker(async {
+        let (nobody, good) = (Upstream::nobody().await, Upstream::answering("good").await);
+        let world = World::new().service("a", Protocol::Http, &[nobody, good.address]);
+        for answer in answers_at_once(&world, 50).await {
+            assert!(answer.ends_with("good"), "{answer}");
         }
-        assert!(bad.requests().len() <= 150, "{}", bad.requests().len());
+        let alone = World::new().service("a", Protocol::Http, &[nobody]);
+        for answer in answers_at_once(&alone, 10).await {
+            is(&answer, 503, "connect_failure");
+        }
     })
     .await;
 }
