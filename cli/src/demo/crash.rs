@@ -10,8 +10,8 @@ use crate::demo::traffic::Traffic;
 
 /// What the step shows.
 pub const NAME: &str = "a replica killed under load";
-/// Connections of the load: as many requests as may be retried at a time whatever the load (the budget's floor).
-const CONNECTIONS: &str = "3";
+/// Connections of the load.
+const CONNECTIONS: &str = "16";
 /// Requests, at least, after the kill.
 const AFTER: u64 = 200;
 /// How long a new one may take.

@@ -18,8 +18,8 @@ use crate::up::Target;
 pub const NAME: &str = "outlier ejection and return";
 /// Errors after which the sample has a host ejected (`consecutiveErrors`).
 const THRESHOLD: u64 = 3;
-/// Connections of the load: as many requests as may be retried at a time whatever the load (the budget's floor).
-const CONNECTIONS: u64 = 3;
+/// Connections of the load.
+const CONNECTIONS: u64 = 16;
 /// The sample's `baseEjectionTime`, seconds.
 const EJECTION: f64 = 30.0;
 

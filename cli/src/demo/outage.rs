@@ -13,8 +13,8 @@ use crate::up::Target;
 pub const NAME: &str = "the controller away, a sidecar restarted";
 /// How long the controller is away.
 const AWAY: Duration = Duration::from_secs(10);
-/// Connections of each load: as many requests as may be retried at a time whatever the load (the budget's floor).
-const CONNECTIONS: u64 = 3;
+/// Connections of each load.
+const CONNECTIONS: u64 = 16;
 /// How long the controller and the sidecars may take to find each other again.
 const REUNITED: Duration = Duration::from_secs(20);
 
