@@ -4,8 +4,43 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use weft::up::{Mesh, Options, Target};
+
+/// How long anything may take on a machine that is busy.
+pub const LIMIT: Duration = Duration::from_secs(60);
+
+/// The namespace `default`, whose pods get sidecars; to be put behind other documents.
+pub const INJECTED: &str = "
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: default, labels: {weft.dev/injection: enabled}}
+";
+
+/// A request of which only the status and the address that answered are told.
+pub const CURL: &str = "curl -s -m 10 -o /dev/null -w '%{http_code} %{remote_ip}'";
+
+/// Runs one test on a runtime of its own.
+///
+/// # Panics
+/// When the test fails, or takes too long.
+pub fn run(test: impl Future<Output = anyhow::Result<()>>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime
+        .block_on(async { tokio::time::timeout(LIMIT * 3, test).await.expect("the test ends") })
+        .expect("the test passes");
+}
+
+/// Runs a shell script as the application of a pod of the namespace `default`; its exit code, and what it wrote.
+///
+/// # Errors
+/// When there is no such pod.
+pub async fn sh(mesh: &Mesh, target: &str, script: &str) -> anyhow::Result<(i32, String)> {
+    let output = mesh.exec(&pod(target), None, &["sh", "-c", script]).await?;
+    Ok((output.code, format!("{}{}", output.stdout, output.stderr).trim().to_owned()))
+}
 
 /// The `weft` binary of this build, built once.
 ///

@@ -7,17 +7,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use weft::up::{Event, Mesh, State};
-use weft_e2e::local::{Manifests, binary, lacking, pod};
-
-/// How long anything may take on a machine that is busy.
-const LIMIT: Duration = Duration::from_secs(60);
-
-const INJECTED: &str = "
----
-apiVersion: v1
-kind: Namespace
-metadata: {name: default, labels: {weft.dev/injection: enabled}}
-";
+use weft_e2e::local::{CURL, INJECTED, LIMIT, Manifests, binary, lacking, pod, run, sh};
 
 const WEB: &str = "
 ---
@@ -51,19 +41,6 @@ spec:
     spec: {containers: [{name: client, command: [sleep, infinity]}]}
 ";
 
-/// Runs one test on a runtime of its own.
-fn run(test: impl Future<Output = anyhow::Result<()>>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    runtime
-        .block_on(async { tokio::time::timeout(LIMIT * 3, test).await.expect("the test ends") })
-        .expect("the test passes");
-}
-
-async fn sh(mesh: &Mesh, target: &str, script: &str) -> anyhow::Result<(i32, String)> {
-    let output = mesh.exec(&pod(target), None, &["sh", "-c", script]).await?;
-    Ok((output.code, format!("{}{}", output.stdout, output.stderr).trim().to_owned()))
-}
-
 /// Waits until the state is as wanted.
 async fn until(mesh: &Mesh, what: &str, wanted: impl Fn(&State) -> bool) -> anyhow::Result<State> {
     let began = Instant::now();
@@ -76,8 +53,6 @@ async fn until(mesh: &Mesh, what: &str, wanted: impl Fn(&State) -> bool) -> anyh
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
-
-const CURL: &str = "curl -s -m 10 -o /dev/null -w '%{http_code} %{remote_ip}'";
 
 #[test]
 fn pods_without_sidecars_reach_services_and_commands_give_their_exit_codes() {
