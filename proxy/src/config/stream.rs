@@ -28,8 +28,11 @@ const FILE: &str = "config.bin";
 /// After a change, how long to wait for more before the state is written.
 const SAVE_DELAY: Duration = Duration::from_secs(1);
 /// The first pause after a stream broke.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// A stream that lasted this long is good: the pauses begin anew.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+/// Each pause is this much longer than the one before: a controller that was away for some time is found again within
+/// about a third of that time, and is not overrun when it comes back.
+const GROWTH: f64 = 1.5;
+/// A stream that was up for this long is good: the pauses begin anew.
 const GOOD_STREAM: Duration = Duration::from_secs(10);
 /// A question of the data plane cuts a pause short after this.
 const ASKED_PAUSE: Duration = Duration::from_secs(1);
@@ -62,6 +65,7 @@ pub struct ConfigStream {
     holdings: Holdings,
     reconnect_max: Duration,
     save_at: Option<Instant>,
+    up_since: Option<Instant>,
     last_error: Option<String>,
 }
 
@@ -94,8 +98,8 @@ impl ConfigStream {
     /// A task that will fill `parts.mesh`; what an earlier process kept is in force at once (hardening F14).
     pub fn new(parts: StreamParts, settings: &ControllerSettings) -> Self {
         let holdings = restore(&parts.state, settings.max_idle_names);
-        let stream =
-            Self { parts, holdings, reconnect_max: settings.reconnect_max, save_at: None, last_error: None };
+        let reconnect_max = settings.reconnect_max;
+        let stream = Self { parts, holdings, reconnect_max, save_at: None, up_since: None, last_error: None };
         if stream.holdings.len() > 0 {
             stream.swap();
             tracing::info!(
@@ -113,13 +117,14 @@ impl ConfigStream {
             if self.rest(pause).await.is_err() {
                 return;
             }
-            let began = Instant::now();
+            self.up_since = None;
             let error = self.converse().await;
             self.ended(&error);
             if matches!(error, StreamError::Ending) {
                 return;
             }
-            pause = next_pause(pause, began.elapsed(), self.reconnect_max);
+            let up = self.up_since.map_or(Duration::ZERO, |since| since.elapsed());
+            pause = next_pause(pause, up, self.reconnect_max, rand::rng().random_range(0.75..1.25));
         }
     }
 
@@ -129,6 +134,7 @@ impl ConfigStream {
             Ok(connection) => connection,
             Err(error) => return error,
         };
+        self.up_since = Some(Instant::now());
         self.parts.mesh.set_link(Link::Up);
         self.parts.metrics.controller_connected.set(1);
         self.count_connection("success");
@@ -333,15 +339,40 @@ fn restore(state: &StateDir, most: usize) -> Holdings {
     }
 }
 
-/// Doubles, with full jitter above half; begins anew after a stream that lasted.
-fn next_pause(last: Duration, lasted: Duration, most: Duration) -> Duration {
-    let base = if lasted >= GOOD_STREAM { FIRST_PAUSE } else { (last * 2).max(FIRST_PAUSE) };
-    base.mul_f64(rand::rng().random_range(0.75..1.25)).min(most)
+/// Grows, spread by `jitter` (a factor around 1); begins anew after a stream that was `up` long enough.
+fn next_pause(last: Duration, up: Duration, most: Duration, jitter: f64) -> Duration {
+    let base = if up >= GOOD_STREAM { FIRST_PAUSE } else { last.mul_f64(GROWTH).max(FIRST_PAUSE) };
+    base.mul_f64(jitter).min(most)
 }
 
 async fn at(time: Option<Instant>) {
     match time {
         Some(time) => tokio::time::sleep_until(time).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOST: Duration = Duration::from_secs(15);
+
+    #[test]
+    fn a_controller_that_was_away_for_ten_seconds_is_found_within_five() {
+        let (mut tried_at, mut pause) = (Duration::ZERO, Duration::ZERO);
+        while tried_at < Duration::from_secs(10) {
+            pause = next_pause(pause, Duration::ZERO, MOST, 1.0);
+            tried_at += pause;
+        }
+        assert!(tried_at < Duration::from_secs(15), "{tried_at:?}");
+    }
+
+    #[test]
+    fn pauses_grow_to_the_most_and_begin_anew_after_a_good_stream() {
+        assert_eq!(next_pause(Duration::ZERO, Duration::ZERO, MOST, 1.0), FIRST_PAUSE);
+        assert_eq!(next_pause(FIRST_PAUSE, Duration::ZERO, MOST, 1.0), FIRST_PAUSE.mul_f64(1.5));
+        assert_eq!(next_pause(MOST, Duration::ZERO, MOST, 1.2), MOST);
+        assert_eq!(next_pause(MOST, GOOD_STREAM, MOST, 1.2), FIRST_PAUSE.mul_f64(1.2));
     }
 }
