@@ -34,6 +34,8 @@ pub struct Outgoing {
     /// What its destination means: held for the whole connection, its services are looked up anew for each request.
     /// An explicit listener means the services that it was given.
     pub address: Arc<Address>,
+    /// Whether it means nothing else: an explicit listener for several services.
+    pub listed: bool,
 }
 
 /// A connection from outside, let in as far as its transport goes.

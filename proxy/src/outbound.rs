@@ -68,7 +68,8 @@ async fn arrive(ctx: &Rc<Context>, entry: &Entry, io: &mut Io, client: SocketAdd
     let destination = entry.destination(ctx, io)?;
     let address = mean(ctx, entry, destination).await?;
     let downstream = Downstream { accepted: Instant::now(), client, destination, peer: None, sni: None };
-    let mut outgoing = Outgoing { downstream, address };
+    let listed = matches!((entry, &address.meaning), (Entry::Listener(_), Meaning::Shared(_)));
+    let mut outgoing = Outgoing { downstream, address, listed };
 
     let protocol = entry.protocol(ctx, &outgoing.address).await?;
     let rules = Rules { protocol, tls: false, may_dial: true };
@@ -120,7 +121,10 @@ async fn mean(ctx: &Context, entry: &Entry, destination: SocketAddr) -> Result<A
     match entry {
         Entry::Captured(_) => ctx.local.mesh.address(key).await.map_err(|_| Reason::ConfigUnavailable),
         Entry::Listener(listener) => {
-            let meaning = Meaning::Shared(listener.services.clone());
+            let meaning = match &listener.services[..] {
+                [only] => Meaning::Service(only.target.clone()),
+                several => Meaning::Shared(several.to_vec()),
+            };
             Ok(Arc::new(Address { key, meaning }))
         }
     }
@@ -134,7 +138,7 @@ async fn open(ctx: Rc<Context>, outgoing: Outgoing) -> Result<Upstream, Stop> {
 
 /// Where an opaque connection goes.
 async fn way(ctx: &Context, outgoing: &Outgoing) -> Result<Way, Reason> {
-    let Outgoing { downstream, address } = outgoing;
+    let Outgoing { downstream, address, .. } = outgoing;
     let original = downstream.destination;
     if let Some(port) = meaning::of_connection(address, downstream.sni.as_deref()) {
         return way_to_service(ctx, port, downstream).await;

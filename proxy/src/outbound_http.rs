@@ -114,9 +114,9 @@ impl OutboundHttp {
         if let Some(found) = known.filter(|found| found.holds(&self.local.mesh, &call.snapshot, host)) {
             return Ok(found);
         }
-        let (mesh, dialled) = (&self.local.mesh, self.from.downstream.destination);
+        let mesh = &self.local.mesh;
         // Boxed, as everything that few requests come to: a request's own future stays small.
-        let found = Box::pin(resolve(mesh, &call.snapshot, &self.from.address, dialled, host)).await?;
+        let found = Box::pin(resolve(mesh, &call.snapshot, &self.from, host)).await?;
         call.snapshot = mesh.snapshot();
         let found = Rc::new(found);
         *self.found.borrow_mut() = Some(Rc::clone(&found));

@@ -1,6 +1,7 @@
 //! What a request of the own application means: which service's routes apply, or where it goes without any.
 //!
-//! The address that was dialled decides; where several services stand behind it, the host does. The answer is kept by
+//! The address that was dialled decides; where several services stand behind it, the host does; on an explicit listener
+//! of a Sidecar nothing but the host, and one that it was not given goes nowhere. The answer is kept by
 //! the connection and holds as long as the configuration stays and the host does.
 
 use std::net::SocketAddr;
@@ -17,6 +18,7 @@ use weft_core::text::host_matches;
 use weft_core::upstream::{ClusterState, EndpointState};
 
 use crate::config::MeshReader;
+use crate::downstream::Outgoing;
 use crate::telemetry::ServiceLabels;
 
 /// What a request means.
@@ -68,32 +70,34 @@ impl Found {
     }
 }
 
-/// Finds what a request to `host` means that was sent to an address.
+/// Finds what a request to `host` means that came over a connection.
 ///
 /// # Errors
 /// The reason for which it cannot be sent anywhere.
 pub async fn resolve(
     mesh: &MeshReader,
     snapshot: &Arc<Snapshot>,
-    address: &Address,
-    dialled: SocketAddr,
+    from: &Outgoing,
     host: &str,
 ) -> Result<Found, Reason> {
+    let address = &from.address;
     let by_host = !matches!(address.meaning, Meaning::Service(_) | Meaning::Nothing { .. });
-    let (way, labels) = match service_of(address, host) {
+    let (way, labels) = match service_of(address, from.listed, host) {
         Some(port) => to_service(mesh, port).await?,
-        None => to_address(snapshot, address, dialled)?,
+        None if from.listed && !is_closed(snapshot) => return Err(Reason::NoRoute),
+        None => to_address(snapshot, address, from.downstream.destination)?,
     };
     let (generation, epoch) = (mesh.snapshot().generation(), mesh.epoch());
     Ok(Found { generation, epoch, host: by_host.then(|| host.into()), way, labels })
 }
 
-fn service_of<'a>(address: &'a Address, host: &str) -> Option<&'a ServicePortRef> {
+fn service_of<'a>(address: &'a Address, listed: bool, host: &str) -> Option<&'a ServicePortRef> {
     match &address.meaning {
         Meaning::Service(port) => Some(port),
         Meaning::Workload(workload) => named(&workload.services, host),
         Meaning::Shared(bindings) => {
-            named(bindings, host).or_else(|| bindings.first().map(|binding| &binding.target))
+            let first = bindings.first().filter(|_| !listed);
+            named(bindings, host).or_else(|| first.map(|binding| &binding.target))
         }
         Meaning::Nothing { .. } => None,
     }

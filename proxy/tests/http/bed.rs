@@ -72,13 +72,23 @@ impl Bed {
 
     /// Listens for connections of the application to an address.
     pub(crate) async fn outbound_to(&self, address: Arc<Address>, version: HttpVersion) -> SocketAddr {
+        self.outbound_by(address, false, version).await
+    }
+
+    /// Listens for connections of the application as an explicit listener for several services does.
+    pub(crate) async fn outbound_listed(&self, address: Arc<Address>, version: HttpVersion) -> SocketAddr {
+        self.outbound_by(address, true, version).await
+    }
+
+    async fn outbound_by(&self, address: Arc<Address>, listed: bool, version: HttpVersion) -> SocketAddr {
         let local = Rc::clone(&self.local);
         listen(move |io, client| {
             let (local, address) = (Rc::clone(&local), Arc::clone(&address));
             let destination = SocketAddr::new(address.key.ip, address.key.port);
             let downstream = downstream(client, destination, None);
+            let from = Outgoing { downstream, address, listed };
             async move {
-                let _ = outbound_http::serve(&local, io, version, Outgoing { downstream, address }).await;
+                let _ = outbound_http::serve(&local, io, version, from).await;
             }
         })
         .await

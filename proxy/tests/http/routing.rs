@@ -1,7 +1,10 @@
 //! What becomes of a request: routes, headers, policies.
 
+use std::sync::Arc;
+
 use http::{HeaderName, HeaderValue, StatusCode};
 use weft_core::matching::{StringMatch, Wildcard};
+use weft_core::model::address::{Address, HostBinding, Meaning};
 use weft_core::model::name::ObjectName;
 use weft_core::model::policy::{Action, AuthorizationPolicy, Operation, Rule, ValueMatch};
 use weft_core::model::protocol::Protocol;
@@ -59,6 +62,41 @@ async fn http_1_0_just_works() {
         client.send("GET / HTTP/1.0\r\n\r\n").await;
         let answer = client.rest().await;
         assert!(answer.starts_with("HTTP/1.0 200 OK\r\n") && answer.ends_with("old"), "{answer}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_explicit_listener_knows_the_hosts_that_it_was_given_and_no_other() {
+    on_worker(async {
+        let (first, second) = (Upstream::answering("first").await, Upstream::answering("second").await);
+        let world = World::new().service("reviews", Protocol::Http, &[first.address]).service(
+            "ratings",
+            Protocol::Http,
+            &[second.address],
+        );
+        let bound = |name: &str| {
+            let address = world.address(name);
+            let Meaning::Service(target) = address.meaning.clone() else { panic!("a service") };
+            HostBinding { domains: vec![name.into()], target }
+        };
+        let meaning = Meaning::Shared(vec![bound("reviews"), bound("ratings")]);
+        let address = Arc::new(Address { key: world.address("reviews").key, meaning });
+        let bed = Bed::new(&world);
+        let listed = bed.outbound_listed(address.clone(), Http1).await;
+        let mut client = Wire::connect(listed).await;
+        for (host, status, end) in
+            [("ratings", 200, "second"), ("other", 404, ""), ("reviews:9", 200, "first")]
+        {
+            client.send(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
+            let answer = client.message().await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")) && answer.ends_with(end), "{answer}");
+            assert_eq!(answer.contains("x-weft-reason: no_route\r\n"), status == 404, "{answer}");
+        }
+        // An address that several services share means its first, where none is named.
+        let mut client = Wire::connect(bed.outbound_to(address, Http1).await).await;
+        client.send("GET / HTTP/1.1\r\nHost: other\r\n\r\n").await;
+        assert!(client.message().await.ends_with("first"));
     })
     .await;
 }
