@@ -77,7 +77,6 @@ pub async fn get(args: Get) -> Result<ExitCode> {
         parts.push(service_table(&state).text());
     }
     output::raw(&parts.join("\n"));
-    refusals(&sidecars).iter().for_each(output::problem);
     state.errors.iter().for_each(output::problem);
     Ok(ExitCode::SUCCESS)
 }
@@ -159,62 +158,136 @@ fn service_table(state: &State) -> Table {
 }
 
 fn sidecar_table(state: &State, told: &Value) -> Table {
-    let mut table = Table::new(&["NAMESPACE", "SIDECAR OF", "READY", "RESTARTS", "TOLD", "TAKEN"]);
+    let mut table = Table::new(&["NAMESPACE", "SIDECAR OF", "READY", "RESTARTS", "CONFIGURATION"]);
     let meshed =
         state.pods.iter().filter_map(|p| Some((p, p.containers.iter().find(|c| c.name == SIDECAR)?)));
     for (pod, sidecar) in meshed {
         let ready = if sidecar.ready { "yes" } else { "no" };
-        let (what, taken) = configuration(pod, told);
         table.row(vec![
             pod.namespace.clone(),
             pod.name.clone(),
             ready.into(),
             sidecar.restarts.to_string(),
-            what,
-            taken,
+            configuration(pod, told),
         ]);
     }
     table
 }
 
-/// What the controller told one sidecar, by kinds, and what became of it.
-fn configuration(pod: &PodState, told: &Value) -> (String, String) {
+/// What became of what the controller told one sidecar.
+fn configuration(pod: &PodState, told: &Value) -> String {
     if let Some(error) = told.get("error").and_then(Value::as_str) {
-        return ("?".into(), error.to_owned());
+        return format!("unknown: {error}");
     }
     let own = |entry: &&Value| entry["pod"] == json!(pod.name) && entry["namespace"] == json!(pod.namespace);
-    let Some(entry) = told["sync"]["sidecars"].as_array().into_iter().flatten().find(own) else {
-        return ("-".into(), "not connected".into());
+    match told["sync"]["sidecars"].as_array().into_iter().flatten().find(own) {
+        None => "not connected: serves by what it holds".into(),
+        Some(sidecar) => in_words(sidecar),
+    }
+}
+
+/// What is refused comes before what is still on its way, and both before what is in force.
+fn in_words(sidecar: &Value) -> String {
+    let of = |wanted: &[&str]| -> Vec<&Value> {
+        let all = sidecar["resources"].as_array().into_iter().flatten();
+        all.filter(|r| r["status"].as_str().is_some_and(|s| wanted.contains(&s))).collect()
     };
-    let resources = || entry["resources"].as_array().into_iter().flatten();
-    let what = counted(resources().map(|r| r["kind"].as_str().unwrap_or("?")));
-    let missing =
-        counted(resources().map(|r| r["status"].as_str().unwrap_or("?")).filter(|s| *s != "programmed"));
-    (what, if missing.is_empty() { "all".into() } else { missing })
+    let (refused, coming) = (of(&["refused"]), of(&["unanswered", "sent"]));
+    if !refused.is_empty() {
+        return format!("refused: {}", listed(&refused, refusal));
+    }
+    if sidecar["waiting"] == json!(true) {
+        return "waiting for this controller to know what the one before it knew".into();
+    }
+    if !coming.is_empty() {
+        return format!("waiting for {}", listed(&coming, named));
+    }
+    format!("in force: {}", counted(of(&["programmed"]).iter().map(|r| word(r, "kind"))))
 }
 
-/// `address 2, service 1`
-fn counted<'a>(words: impl Iterator<Item = &'a str>) -> String {
+fn refusal(resource: &Value) -> String {
+    format!("{}: {}: {}", named(resource), word(resource, "path"), word(resource, "reason"))
+}
+
+/// `service default/web.default.svc.cluster.local`
+fn named(resource: &Value) -> String {
+    match word(resource, "kind") {
+        "workload" => "workload".into(),
+        kind => format!("{kind} {}", word(resource, "name")),
+    }
+}
+
+fn word<'a>(resource: &'a Value, key: &str) -> &'a str {
+    resource[key].as_str().unwrap_or("?")
+}
+
+/// The first few.
+fn listed(resources: &[&Value], say: fn(&Value) -> String) -> String {
+    const FEW: usize = 3;
+    let first = resources.iter().take(FEW).map(|r| say(r)).collect::<Vec<_>>().join("; ");
+    match resources.len().saturating_sub(FEW) {
+        0 => first,
+        more => format!("{first}; and {more} more"),
+    }
+}
+
+/// `2 addresses, 1 service`
+fn counted<'a>(kinds: impl Iterator<Item = &'a str>) -> String {
     let mut counts = std::collections::BTreeMap::new();
-    words.for_each(|word| *counts.entry(word).or_insert(0) += 1);
-    counts.iter().map(|(word, n)| format!("{word} {n}")).collect::<Vec<_>>().join(", ")
+    kinds.for_each(|kind| *counts.entry(kind).or_insert(0_usize) += 1);
+    let plural = |kind: &str, n: usize| match kind {
+        "endpoints" => format!("endpoints of {n}"),
+        "address" if n > 1 => format!("{n} addresses"),
+        _ if n > 1 => format!("{n} {kind}s"),
+        _ => format!("{n} {kind}"),
+    };
+    match counts.is_empty() {
+        true => "nothing yet".into(),
+        false => counts.into_iter().map(|(kind, n)| plural(kind, n)).collect::<Vec<_>>().join(", "),
+    }
 }
 
-/// One line for each resource that a sidecar refused.
-fn refusals(told: &Value) -> Vec<String> {
-    let text = |value: &Value, key: &str| value[key].as_str().unwrap_or("").to_owned();
-    let sidecars = told["sync"]["sidecars"].as_array().into_iter().flatten();
-    let each = sidecars.flat_map(|sidecar| {
-        let refused =
-            sidecar["resources"].as_array().into_iter().flatten().filter(|r| r["status"] == "refused");
-        refused.map(move |r| {
-            let [kind, name, path, reason] = ["kind", "name", "path", "reason"].map(|key| text(r, key));
-            format!(
-                "{}/{} refused {kind} {name}: {path}: {reason}",
-                text(sidecar, "namespace"),
-                text(sidecar, "pod")
-            )
-        })
-    });
-    each.collect()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sidecar(resources: Value) -> Value {
+        json!({"pod": "web-0", "namespace": "default", "waiting": false, "resources": resources})
+    }
+
+    fn resource(kind: &str, name: &str, status: &str) -> Value {
+        json!({"kind": kind, "name": name, "status": status})
+    }
+
+    #[test]
+    fn what_is_in_force_is_counted() {
+        let all = sidecar(json!([
+            resource("workload", "self", "programmed"),
+            resource("service", "default/web", "programmed"),
+            resource("service", "default/api", "programmed"),
+            resource("address", "10.96.0.1:80", "programmed"),
+        ]));
+        assert_eq!(in_words(&all), "in force: 1 address, 2 services, 1 workload");
+        assert_eq!(in_words(&sidecar(json!([]))), "in force: nothing yet");
+    }
+
+    #[test]
+    fn what_is_refused_says_where_and_why() {
+        let refused = json!({"kind": "service", "name": "default/web", "status": "refused",
+            "path": "routes[0].timeout", "reason": "is negative"});
+        let all = sidecar(json!([resource("workload", "self", "sent"), refused]));
+        assert_eq!(in_words(&all), "refused: service default/web: routes[0].timeout: is negative");
+    }
+
+    #[test]
+    fn what_is_on_its_way_is_named_and_long_lists_are_cut() {
+        let names = ["a", "b", "c", "d", "e"].map(|n| resource("service", &format!("default/{n}"), "sent"));
+        let expected = "waiting for service default/a; service default/b; service default/c; and 2 more";
+        assert_eq!(in_words(&sidecar(json!(names))), expected);
+        let pod = PodState { name: "web-0".into(), namespace: "default".into(), ..PodState::default() };
+        assert_eq!(
+            configuration(&pod, &json!({"sync": {"sidecars": []}})),
+            "not connected: serves by what it holds"
+        );
+    }
 }
