@@ -135,7 +135,7 @@ async fn follow(
             let mesh = &published.world.mesh;
             let bundle = |domain: &TrustDomain| TrustBundle {
                 domain: domain.clone(),
-                roots: vec![authority.root_der().clone()],
+                roots: authority.roots().to_vec(),
             };
             std::iter::once(&mesh.trust_domain).chain(&mesh.trust_domain_aliases).map(bundle).collect()
         }

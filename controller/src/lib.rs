@@ -21,10 +21,14 @@ pub mod check;
 pub mod pipeline;
 /// From the world to what one sidecar is told.
 pub mod compile;
-/// Who is asking: from a bearer token to a pod.
-pub mod tokens;
 /// What the controller counts.
 pub mod metrics;
+/// A bound on how often something happens.
+pub mod rate;
+/// Who is asking: from a bearer token to a pod.
+pub mod tokens;
+/// One replica writes: which.
+pub mod leader;
 /// The certificate authority.
 pub mod ca;
 /// From compiled resources to sidecars.

@@ -1,6 +1,8 @@
 //! What the controller counts.
 
-use prometheus::{Encoder, Histogram, HistogramOpts, IntCounter, IntGauge, Registry, TextEncoder};
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+};
 
 /// Counters and gauges, made once.
 #[derive(Clone, Debug)]
@@ -22,6 +24,14 @@ pub struct Metrics {
     pub unauthenticated: IntCounter,
     /// Certificates signed.
     pub certificates: IntCounter,
+    /// Tokens shown to the API server, by `result`: `accepted`, `refused`, `cached`, `limited`, `unavailable`.
+    pub token_reviews: IntCounterVec,
+    /// Whether this replica leads.
+    pub leader: IntGauge,
+    /// Statuses of objects, by `result`: `written`, `conflict`, `failed`.
+    pub status_writes: IntCounterVec,
+    /// Trust bundles written into namespaces, by `result`: `written`, `failed`.
+    pub bundle_writes: IntCounterVec,
     /// Seconds from the publication of a world to a sidecar's answer that it has it.
     pub convergence: Histogram,
 }
@@ -53,6 +63,10 @@ impl Metrics {
                 "Calls without a valid token.",
             )?,
             certificates: IntCounter::new("weft_controller_certificates_total", "Certificates signed.")?,
+            token_reviews: by_result("weft_controller_token_reviews_total", "Tokens of callers.")?,
+            leader: IntGauge::new("weft_controller_leader", "1 in the replica that writes objects.")?,
+            status_writes: by_result("weft_controller_status_writes_total", "Statuses of objects.")?,
+            bundle_writes: by_result("weft_controller_bundle_writes_total", "Trust bundles of namespaces.")?,
             convergence: Histogram::with_opts(options.buckets(buckets))?,
         };
         metrics.register()?;
@@ -70,7 +84,11 @@ impl Metrics {
 
     fn register(&self) -> Result<(), prometheus::Error> {
         self.registry.register(Box::new(self.sidecars.clone()))?;
+        self.registry.register(Box::new(self.leader.clone()))?;
         self.registry.register(Box::new(self.convergence.clone()))?;
+        for counters in [&self.token_reviews, &self.status_writes, &self.bundle_writes] {
+            self.registry.register(Box::new(counters.clone()))?;
+        }
         let counters = [
             &self.pushes,
             &self.resources,
@@ -82,4 +100,8 @@ impl Metrics {
         ];
         counters.into_iter().try_for_each(|counter| self.registry.register(Box::new(counter.clone())))
     }
+}
+
+fn by_result(name: &str, help: &str) -> Result<IntCounterVec, prometheus::Error> {
+    IntCounterVec::new(Opts::new(name, help), &["result"])
 }

@@ -2,16 +2,22 @@
 //!
 //! Of a signing request only the public key counts: names, usages and constraints in it are not heeded.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber,
 };
+use rustls::RootCertStore;
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
+use rustls::server::ParsedCertificate;
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer, PrivatePkcs8KeyDer};
+use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer, PrivatePkcs8KeyDer, UnixTime};
 use time::OffsetDateTime;
 use weft_core::identity::SpiffeId;
 use x509_parser::prelude::{FromDer, X509Certificate, X509CertificationRequest};
@@ -21,17 +27,43 @@ use x509_parser::public_key::PublicKey;
 pub const ROOT_TTL: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// How long a workload's certificate is valid if nothing else is said: a day.
 pub const DEFAULT_WORKLOAD_TTL: Duration = Duration::from_secs(24 * 3600);
-/// How long before now certificates begin, for clocks that lag.
-const BACKDATE: Duration = Duration::from_secs(60);
+/// How long before now certificates begin at most, for clocks that lag by minutes.
+const BACKDATE: Duration = Duration::from_secs(600);
 /// The longest signing request, in bytes of PEM.
 const MAX_CSR_BYTES: usize = 16 << 10;
 
-/// The root key and certificate.
+/// The key that signs, its certificate, and the way from there to the roots.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
+    /// From the signing certificate up, without the roots; empty where a root signs.
+    intermediates: Vec<CertificateDer<'static>>,
+    /// What follows a signed certificate, PEM.
+    chain_pem: Vec<String>,
     root_pem: String,
-    root_der: Bytes,
+    roots: Vec<Bytes>,
     not_after: OffsetDateTime,
+}
+
+/// What an authority is made from, PEM; each part has a name for errors.
+#[derive(Clone, Copy, Debug)]
+pub struct Parts<'a> {
+    /// The key that signs.
+    pub key: Part<'a>,
+    /// Its certificate.
+    pub certificate: Part<'a>,
+    /// Certificates on the way to a root, in order; may be empty, and may hold either end too.
+    pub chain: Part<'a>,
+    /// Whom everybody believes: one or more.
+    pub roots: Part<'a>,
+}
+
+/// A named text.
+#[derive(Clone, Copy)]
+pub struct Part<'a> {
+    /// What people call it.
+    pub name: &'a str,
+    /// PEM.
+    pub text: &'a str,
 }
 
 /// Why nothing was signed.
@@ -74,23 +106,64 @@ impl Authority {
 
     /// Takes a root from PEM.
     pub fn from_pem(key: &str, certificate: &str) -> Result<Self, CaError> {
-        let key = KeyPair::from_pem(key).map_err(|error| CaError::Root(format!("its key: {error}")))?;
-        let der = CertificateDer::from_pem_slice(certificate.as_bytes())
-            .map_err(|error| CaError::Root(format!("its certificate: {error}")))?;
-        let not_after = check_root(&der, &key)?;
-        let issuer = Issuer::from_ca_cert_der(&der, key)?;
-        let root_der = Bytes::copy_from_slice(&der);
-        Ok(Self { issuer, root_pem: certificate.to_owned(), root_der, not_after })
+        let part = |name, text| Part { name, text };
+        let certificate = part("its certificate", certificate);
+        Self::of(Parts { key: part("its key", key), certificate, chain: part("", ""), roots: certificate })
     }
 
-    /// The root certificate, PEM.
+    /// Takes a root, or an authority below one, from PEM.
+    pub fn of(parts: Parts<'_>) -> Result<Self, CaError> {
+        let key = KeyPair::from_pem(parts.key.text).map_err(|error| parts.key.refused(&error))?;
+        let der = parts.certificate.certificates()?.swap_remove(0);
+        let not_after = check_authority(&der, &key, &parts)?;
+        let roots = parts.roots.certificates()?;
+        let chain = if parts.chain.text.is_empty() { Vec::new() } else { parts.chain.certificates()? };
+        let issuer =
+            Issuer::from_ca_cert_der(&der, key).map_err(|error| parts.certificate.refused(&error))?;
+        let mut intermediates: Vec<_> = std::iter::once(der).chain(chain).collect();
+        intermediates.dedup();
+        intermediates.retain(|certificate| !roots.contains(certificate));
+        let chain_pem = intermediates.iter().map(pem_of).chain([parts.roots.text.to_owned()]).collect();
+        let root_pem = parts.roots.text.to_owned();
+        let roots = roots.iter().map(|root| Bytes::copy_from_slice(root)).collect();
+        Ok(Self { issuer, intermediates, chain_pem, root_pem, roots, not_after })
+    }
+
+    /// Signs something and looks whether those who believe the roots would believe it.
+    ///
+    /// # Errors
+    /// They would not: why.
+    pub fn verify(&self, now: OffsetDateTime) -> Result<(), CaError> {
+        let untrusted =
+            |error: &dyn fmt::Display| CaError::Root(format!("what it signs is not believed: {error}"));
+        let name = "weft.dev".to_owned();
+        let signed = self.server_certificate(&[name], &[], DEFAULT_WORKLOAD_TTL, now)?;
+        let mut store = RootCertStore::empty();
+        for root in &self.roots {
+            let root = CertificateDer::from(root.to_vec());
+            store.add(root).map_err(|error| untrusted(&error))?;
+        }
+        let leaf = ParsedCertificate::try_from(&signed.certificate).map_err(|error| untrusted(&error))?;
+        let seconds = u64::try_from(now.unix_timestamp()).unwrap_or_default();
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+        let algorithms = rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms.all;
+        verify_server_cert_signed_by_trust_anchor(&leaf, &store, &self.intermediates, now, algorithms)
+            .map_err(|error| untrusted(&error))
+    }
+
+    /// The roots, PEM.
     pub fn root_pem(&self) -> &str {
         &self.root_pem
     }
 
-    /// The root certificate, DER.
-    pub fn root_der(&self) -> &Bytes {
-        &self.root_der
+    /// The roots, DER.
+    pub fn roots(&self) -> &[Bytes] {
+        &self.roots
+    }
+
+    /// What lies between a signed certificate and a root, from below.
+    pub fn intermediates(&self) -> &[CertificateDer<'static>] {
+        &self.intermediates
     }
 
     /// Signs a workload's key: a chain of PEM certificates, the workload's first.
@@ -106,7 +179,7 @@ impl Authority {
         let certificate =
             self.leaf(now, ttl, vec![SanType::URI(uri)]).signed_by(&request.public_key, &self.issuer)?;
         check_key(certificate.der(), &request.public_key)?;
-        Ok(vec![certificate.pem(), self.root_pem.clone()])
+        Ok(std::iter::once(certificate.pem()).chain(self.chain_pem.iter().cloned()).collect())
     }
 
     /// Makes a key and certificate for the controller's own server.
@@ -132,6 +205,7 @@ impl Authority {
     /// A certificate that may be a client's and a server's, and no authority's; it never outlives the root.
     fn leaf(&self, now: OffsetDateTime, ttl: Duration, sans: Vec<SanType>) -> CertificateParams {
         let mut params = params(now, self.not_after.min(now + ttl), &serial());
+        params.not_before = now - BACKDATE.min(ttl / 4);
         params.subject_alt_names = sans;
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -193,15 +267,46 @@ fn check_key(certificate: &CertificateDer<'_>, key: &impl PublicKeyData) -> Resu
     }
 }
 
-fn check_root(certificate: &CertificateDer<'_>, key: &KeyPair) -> Result<OffsetDateTime, CaError> {
-    let parsed = X509Certificate::from_der(certificate).map_err(|error| CaError::Root(error.to_string()))?.1;
+fn check_authority(
+    certificate: &CertificateDer<'_>,
+    key: &KeyPair,
+    parts: &Parts<'_>,
+) -> Result<OffsetDateTime, CaError> {
+    let refused = |error: &dyn fmt::Display| parts.certificate.refused(error);
+    let parsed = X509Certificate::from_der(certificate).map_err(|error| refused(&error))?.1;
     if *parsed.public_key().subject_public_key.data != *key.public_key_raw() {
-        return Err(CaError::Root("the key is not the certificate's".to_owned()));
+        return Err(parts.key.refused(&"the key is not the certificate's"));
     }
     if !parsed.is_ca() {
-        return Err(CaError::Root("the certificate is no authority's".to_owned()));
+        return Err(refused(&"the certificate is no authority's"));
     }
     Ok(parsed.validity().not_after.to_datetime())
+}
+
+impl Part<'_> {
+    fn refused(&self, error: &dyn fmt::Display) -> CaError {
+        CaError::Root(format!("{}: {error}", self.name))
+    }
+
+    /// The certificates in it, at least one.
+    fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, CaError> {
+        let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(self.text.as_bytes()).collect();
+        let all = all.map_err(|error| self.refused(&error))?;
+        if all.is_empty() { Err(self.refused(&"there is no certificate in it")) } else { Ok(all) }
+    }
+}
+
+/// Without the text, which may be a key.
+impl fmt::Debug for Part<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+fn pem_of(certificate: &CertificateDer<'_>) -> String {
+    let text = STANDARD.encode(certificate);
+    let lines: Vec<_> = text.as_bytes().chunks(64).map(String::from_utf8_lossy).collect();
+    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
 }
 
 #[cfg(test)]
@@ -268,7 +373,7 @@ mod tests {
         let (_, certificate) = X509Certificate::from_der(&der).unwrap();
         let now = OffsetDateTime::now_utc().unix_timestamp();
         let validity = certificate.validity();
-        assert!((now - validity.not_before.timestamp() - 60).abs() < 5);
+        assert!((now - validity.not_before.timestamp() - 600).abs() < 5);
         assert!((validity.not_after.timestamp() - now - 24 * 3600).abs() < 5);
         assert_eq!(certificate.raw_serial().len(), 20);
         assert_ne!(
@@ -315,5 +420,60 @@ mod tests {
         assert!(matches!(Authority::from_pem(&other, &certificate), Err(CaError::Root(_))));
         assert!(matches!(Authority::from_pem("", &certificate), Err(CaError::Root(_))));
         assert!(matches!(Authority::from_pem(&key, ""), Err(CaError::Root(_))));
+    }
+
+    #[test]
+    fn clocks_may_lag_by_minutes_and_a_short_life_is_not_spent_before_it_begins() {
+        let (now, csr) = (OffsetDateTime::now_utc(), request(|_| ()));
+        let chain = authority().sign(&csr, &identity(), Duration::from_secs(80), now).unwrap();
+        let der = CertificateDer::from_pem_slice(chain[0].as_bytes()).unwrap();
+        let (_, certificate) = X509Certificate::from_der(&der).unwrap();
+        assert_eq!(now.unix_timestamp() - certificate.validity().not_before.timestamp(), 20);
+    }
+
+    /// A root, and an authority below it: its key and certificate, and the root's certificate.
+    fn below(now: OffsetDateTime) -> (String, String, String) {
+        let (root_key, root) = Authority::generate(now).unwrap();
+        let issuer = Issuer::from_ca_cert_pem(&root, KeyPair::from_pem(&root_key).unwrap()).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let mut params = params(now, now + ROOT_TTL, &serial());
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.distinguished_name.push(DnType::CommonName, "Intermediate");
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let certificate = params.signed_by(&key, &issuer).unwrap().pem();
+        (key.serialize_pem(), certificate, root)
+    }
+
+    #[test]
+    fn an_authority_below_a_root_sends_the_way_up_along() {
+        let now = OffsetDateTime::now_utc();
+        let (key, certificate, root) = below(now);
+        let both = format!("{certificate}{root}");
+        let part = |text| Part { name: "part", text };
+        for chain in ["", &*certificate, &*both] {
+            let (key, certificate) = (part(&*key), part(&*certificate));
+            let authority =
+                Authority::of(Parts { key, certificate, chain: part(chain), roots: part(&root) }).unwrap();
+            authority.verify(now).unwrap();
+            let signed = authority.sign(&request(|_| ()), &identity(), DEFAULT_WORKLOAD_TTL, now).unwrap();
+            assert_eq!(signed.len(), 3);
+            assert_eq!((&signed[1], &signed[2]), (&certificate.text.replace("\r", ""), &root));
+            assert_eq!(authority.intermediates().len(), 1);
+        }
+    }
+
+    #[test]
+    fn an_authority_that_nobody_would_believe_is_found_out() {
+        let now = OffsetDateTime::now_utc();
+        let (key, certificate, _) = below(now);
+        let (root_key, other) = Authority::generate(now).unwrap();
+        let part = |text| Part { name: "part", text };
+        let parts =
+            Parts { key: part(&key), certificate: part(&certificate), chain: part(""), roots: part(&other) };
+        let error = Authority::of(parts).unwrap().verify(now).unwrap_err().to_string();
+        assert!(error.contains("not believed"), "{error}");
+        let own = Authority::from_pem(&root_key, &other).unwrap();
+        own.verify(now).unwrap();
+        assert!(own.verify(now + ROOT_TTL + DEFAULT_WORKLOAD_TTL).is_err(), "it has ended");
     }
 }

@@ -102,7 +102,9 @@ fn issue(
 ) -> Result<CertifiedKey> {
     let issued = authority.server_certificate(names, addresses, TTL, OffsetDateTime::now_utc())?;
     let key = PrivateKeyDer::Pkcs8(issued.key);
-    CertifiedKey::from_der(vec![issued.certificate], key, provider).context("the server's own certificate")
+    let chain =
+        std::iter::once(issued.certificate).chain(authority.intermediates().iter().cloned()).collect();
+    CertifiedKey::from_der(chain, key, provider).context("the server's own certificate")
 }
 
 #[cfg(test)]

@@ -105,7 +105,7 @@ fn read_file(file: &Path) -> anyhow::Result<Option<Known>> {
     let it: TokenFile = serde_json::from_str(&text)?;
     anyhow::ensure!(it.token.len() >= MIN_TOKEN_BYTES, "`token` is shorter than {MIN_TOKEN_BYTES} bytes");
     let pod = ObjectName { namespace: it.namespace, name: it.pod };
-    let caller = Caller { pod, service_account: it.service_account };
+    let caller = Caller { pod, uid: None, service_account: it.service_account };
     Ok(Some(Known { file: file.to_owned(), token: it.token, caller }))
 }
 

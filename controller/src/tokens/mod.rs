@@ -5,6 +5,12 @@
 
 /// Tokens as files, one for each pod.
 pub mod directory;
+/// What a token says of itself.
+pub mod claims;
+/// Answers that are remembered for moments.
+pub mod cache;
+/// Tokens that the API server knows.
+pub mod review;
 
 use std::sync::Arc;
 
@@ -13,12 +19,15 @@ use tonic::metadata::MetadataMap;
 use weft_core::model::name::ObjectName;
 
 use self::directory::TokenDirectory;
+use self::review::Reviews;
 
 /// The pod that a token belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
     /// The pod.
     pub pod: ObjectName,
+    /// Its uid, which no later pod of that name has; `None` where pods have none.
+    pub uid: Option<Arc<str>>,
     /// Its service account, in the pod's namespace.
     pub service_account: Arc<str>,
 }
@@ -28,19 +37,24 @@ pub struct Caller {
 pub enum Authenticator {
     /// A directory of files, written by whoever started the pods.
     Directory(TokenDirectory),
+    /// The API server.
+    Review(Reviews),
 }
 
 impl Authenticator {
     /// Finds the pod of a call's token.
     ///
     /// # Errors
-    /// `UNAUTHENTICATED` where there is no token, or one that belongs to nobody.
+    /// `UNAUTHENTICATED` where there is no token, or one that belongs to nobody; `UNAVAILABLE` where that cannot be told.
     pub async fn authenticate(&self, metadata: &MetadataMap) -> Result<Caller, Status> {
         let token = bearer(metadata)?;
-        let found = match self {
-            Self::Directory(directory) => directory.find(token).await,
-        };
-        found.ok_or_else(|| Status::unauthenticated("the token belongs to no pod"))
+        match self {
+            Self::Directory(directory) => {
+                let found = directory.find(token).await;
+                found.ok_or_else(|| Status::unauthenticated("the token belongs to no pod"))
+            }
+            Self::Review(reviews) => reviews.find(token).await,
+        }
     }
 }
 
