@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::{commands, demo, echo, get, load, validate};
+use crate::{commands, crds, demo, echo, get, load, validate};
 
 /// A service mesh for Kubernetes, on this machine or in a cluster
 #[derive(Debug, Parser)]
@@ -31,6 +31,8 @@ enum Command {
     Get(get::Get),
     /// Say what is wrong with manifests, offline
     Validate(validate::Args),
+    /// Print the definitions of the mesh's kinds, for kubectl apply
+    Crds(crds::Args),
     /// Run the echo application of samples and tests
     Echo(echo::Args),
     /// Ask a URL again and again, and count the answers
@@ -53,6 +55,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Logs(args) => wait(commands::logs(args)),
         Command::Get(args) => wait(get::get(args)),
         Command::Validate(args) => Ok(validate::run(&args)),
+        Command::Crds(args) => crds::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Echo(args) => echo::run(args).map(|()| ExitCode::SUCCESS),
         Command::Load(args) => load::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Capture(args) => wait(async { demo::capture::run(args).await.map(|()| ExitCode::SUCCESS) }),

@@ -12,6 +12,8 @@ pub mod echo;
 pub mod load;
 /// What is wrong with manifests.
 pub mod validate;
+/// The definitions of the mesh's kinds.
+pub mod crds;
 /// Local meshes.
 pub mod up;
 /// The guided tour.

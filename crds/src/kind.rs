@@ -39,6 +39,8 @@ pub struct Column {
     pub json_path: &'static str,
     /// What it shows.
     pub description: &'static str,
+    /// 0 is always shown, 1 with `-o wide`.
+    pub priority: u8,
 }
 
 /// Why an `apiVersion` and `kind` name nothing that Weft honours.
@@ -73,7 +75,7 @@ pub enum LookupError {
 }
 
 /// The part of the mesh that a group is for.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Family {
     Networking,
     Security,
@@ -81,25 +83,88 @@ enum Family {
     Extensions,
 }
 
+/// A kind of Istio's API that is not honoured yet: its objects apply, and are told so.
+#[derive(Clone, Copy, Debug)]
+pub struct Later {
+    /// Its name, as in `kind:`.
+    pub name: &'static str,
+    /// Its plural.
+    pub plural: &'static str,
+    /// Short names for `kubectl get`.
+    pub short_names: &'static [&'static str],
+    /// Versions that Istio serves, the one that is stored first.
+    pub versions: &'static [&'static str],
+    family: Family,
+}
+
+const ALL_OF_NETWORKING: &[&str] = &["v1", "v1beta1", "v1alpha3"];
+
 /// Kinds of Istio's API that come later.
-const LATER: &[(&str, Family)] = &[
-    ("ServiceEntry", Family::Networking),
-    ("Gateway", Family::Networking),
-    ("WorkloadEntry", Family::Networking),
-    ("WorkloadGroup", Family::Networking),
-    ("EnvoyFilter", Family::Networking),
-    ("ProxyConfig", Family::Networking),
-    ("RequestAuthentication", Family::Security),
-    ("Telemetry", Family::Telemetry),
-    ("WasmPlugin", Family::Extensions),
+pub const LATER: &[Later] = &[
+    later("ServiceEntry", "serviceentries", &["se"], ALL_OF_NETWORKING, Family::Networking),
+    later("Gateway", "gateways", &["gw"], ALL_OF_NETWORKING, Family::Networking),
+    later("WorkloadEntry", "workloadentries", &["we"], ALL_OF_NETWORKING, Family::Networking),
+    later("WorkloadGroup", "workloadgroups", &["wg"], ALL_OF_NETWORKING, Family::Networking),
+    later("EnvoyFilter", "envoyfilters", &[], &["v1alpha3"], Family::Networking),
+    later("ProxyConfig", "proxyconfigs", &[], &["v1beta1"], Family::Networking),
+    later("RequestAuthentication", "requestauthentications", &["ra"], &["v1", "v1beta1"], Family::Security),
+    later("Telemetry", "telemetries", &["telemetry"], &["v1", "v1alpha1"], Family::Telemetry),
+    later("WasmPlugin", "wasmplugins", &[], &["v1alpha1"], Family::Extensions),
 ];
 
-const AGE: Column = Column {
+const fn later(
+    name: &'static str,
+    plural: &'static str,
+    short_names: &'static [&'static str],
+    versions: &'static [&'static str],
+    family: Family,
+) -> Later {
+    Later { name, plural, short_names, versions, family }
+}
+
+/// How old the object is.
+pub(crate) const AGE: Column = Column {
     name: "Age",
     type_: "date",
     json_path: ".metadata.creationTimestamp",
     description: "When the object was made",
+    priority: 0,
 };
+
+/// Whether the object is in force.
+pub(crate) const ACCEPTED: Column = Column {
+    name: "Accepted",
+    type_: "string",
+    json_path: ".status.conditions[?(@.type=='Accepted')].status",
+    description: "Whether the object is in force",
+    priority: 0,
+};
+
+/// How the object stands, from its conditions.
+const STANDING: [Column; 4] = [
+    ACCEPTED,
+    Column {
+        name: "Programmed",
+        type_: "string",
+        json_path: ".status.conditions[?(@.type=='Programmed')].status",
+        description: "Whether every sidecar that it concerns has it",
+        priority: 0,
+    },
+    Column {
+        name: "Sidecars",
+        type_: "string",
+        json_path: ".status.conditions[?(@.type=='Programmed')].message",
+        description: "On how many sidecars it is",
+        priority: 1,
+    },
+    Column {
+        name: "Why",
+        type_: "string",
+        json_path: ".status.conditions[?(@.type=='Accepted')].message",
+        description: "What is wrong with it, or odd",
+        priority: 1,
+    },
+];
 
 impl Kind {
     /// All kinds.
@@ -124,8 +189,10 @@ impl Kind {
                 }),
             };
         }
-        Err(match LATER.iter().find(|(name, family)| *name == kind && family.has(group)) {
-            Some((kind, _)) => LookupError::NotHonouredYet { kind, api_version: api_version.to_owned() },
+        Err(match LATER.iter().find(|later| later.name == kind && later.family.has(group)) {
+            Some(later) => {
+                LookupError::NotHonouredYet { kind: later.name, api_version: api_version.to_owned() }
+            }
             None => LookupError::Unknown { kind: kind.to_owned(), api_version: api_version.to_owned() },
         })
     }
@@ -201,25 +268,32 @@ impl Kind {
             (Origin::Weft, Family::Networking) => &["weft", "networking-weft"],
             (Origin::Weft, Family::Security) => &["weft", "security-weft"],
             (Origin::Weft, _) => &["weft"],
-            (Origin::Istio, Family::Networking) => &["istio-io", "networking-istio-io"],
-            (Origin::Istio, Family::Security) => &["istio-io", "security-istio-io"],
-            (Origin::Istio, _) => &["istio-io"],
+            (Origin::Istio, Family::Networking) => &["weft", "istio-io", "networking-istio-io"],
+            (Origin::Istio, Family::Security) => &["weft", "istio-io", "security-istio-io"],
+            (Origin::Istio, _) => &["weft", "istio-io"],
         }
     }
 
     /// What `kubectl get` prints beside the name.
     pub fn columns(self) -> Vec<Column> {
-        let column = |name, json_path, description| Column { name, type_: "string", json_path, description };
+        let column = |name, json_path, description| Column {
+            name,
+            type_: "string",
+            json_path,
+            description,
+            priority: 0,
+        };
         let mut columns = match self {
             Kind::VirtualService => vec![
-                column("Gateways", ".spec.gateways", "Where the rules apply"),
                 column("Hosts", ".spec.hosts", "Names that clients address"),
+                Column { priority: 1, ..column("Gateways", ".spec.gateways", "Where the rules apply") },
             ],
             Kind::DestinationRule => vec![column("Host", ".spec.host", "The service")],
             Kind::AuthorizationPolicy => vec![column("Action", ".spec.action", "What happens on a match")],
             Kind::PeerAuthentication => vec![column("Mode", ".spec.mtls.mode", "The mode for all ports")],
             Kind::Sidecar => vec![],
         };
+        columns.extend(STANDING);
         columns.push(AGE);
         columns
     }
@@ -235,6 +309,13 @@ impl Kind {
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())
+    }
+}
+
+impl Later {
+    /// The API group.
+    pub fn group(&self) -> &'static str {
+        self.family.group(Origin::Istio)
     }
 }
 

@@ -37,8 +37,14 @@ pub mod core;
 /// The table of kinds.
 pub mod kind;
 
-/// CustomResourceDefinitions made from the types.
+/// What the types cannot say: bounds, and rules between fields.
+pub mod refine;
+
+/// Structural schemas made from the types.
 pub mod schema;
+
+/// CustomResourceDefinitions: the frame around the schemas.
+pub mod crd;
 
 /// Which valid fields are not honoured yet.
 pub mod honoured;

@@ -1,8 +1,8 @@
-//! CustomResourceDefinitions (apiextensions v1) made from the Rust types.
+//! Structural schemas made from the Rust types.
 //!
 //! The API server takes only structural schemas: each node with one `type`, no references, no `null` among the
-//! types, alternatives only where every branch is plain. `spec` brings what schemars derives into that form;
-//! `crd` puts the frame around it. Doc comments become descriptions, which `kubectl explain` shows.
+//! types, alternatives only where every branch is plain. `spec` brings what schemars derives into that form, and
+//! `refined` adds what the types cannot say. Doc comments become descriptions, which `kubectl explain` shows.
 
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
@@ -10,33 +10,20 @@ use serde_json::{Map, Value, json};
 
 use crate::authorization_policy::AuthorizationPolicy;
 use crate::destination_rule::DestinationRule;
-use crate::kind::{Column, Kind, Origin};
+use crate::kind::{Kind, Origin};
 use crate::peer_authentication::PeerAuthentication;
+use crate::refine::refine;
 use crate::sidecar::Sidecar;
 use crate::virtual_service::VirtualService;
 
-/// The manifests of all kinds under one origin's groups, in the order of [`Kind::ALL`].
-pub fn crds(origin: Origin) -> Vec<Value> {
-    Kind::ALL.into_iter().map(|kind| crd(kind, origin)).collect()
+/// The structural schema of a kind's `spec` with all bounds and rules, as the API server gets it.
+pub fn refined(kind: Kind, origin: Origin) -> Value {
+    let mut schema = spec(kind);
+    refine(kind, origin, &mut schema);
+    schema
 }
 
-/// The manifest of one kind.
-pub fn crd(kind: Kind, origin: Origin) -> Value {
-    let group = kind.group(origin);
-    json!({
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": { "name": format!("{}.{group}", kind.plural()) },
-        "spec": {
-            "group": group,
-            "names": names(kind, origin),
-            "scope": "Namespaced",
-            "versions": versions(kind, origin),
-        },
-    })
-}
-
-/// The structural schema of a kind's `spec`.
+/// The structural schema of a kind's `spec`, as the types alone say it.
 pub fn spec(kind: Kind) -> Value {
     let mut schema = match kind {
         Kind::VirtualService => derived::<VirtualService>(),
@@ -46,76 +33,14 @@ pub fn spec(kind: Kind) -> Value {
         Kind::Sidecar => derived::<Sidecar>(),
     };
     structural(&mut schema);
-    refine(kind, &mut schema);
     schema
 }
-
-/// Adds what the types cannot say. The place for bounds and `x-kubernetes-validations` (CEL).
-fn refine(_kind: Kind, _spec: &mut Value) {}
 
 fn derived<T: JsonSchema>() -> Value {
     let mut settings = SchemaSettings::draft2020_12();
     settings.inline_subschemas = true;
     settings.meta_schema = None;
     settings.into_generator().into_root_schema_for::<T>().into()
-}
-
-fn names(kind: Kind, origin: Origin) -> Value {
-    let mut names = json!({
-        "kind": kind.name(),
-        "listKind": format!("{kind}List"),
-        "plural": kind.plural(),
-        "singular": kind.singular(),
-        "categories": kind.categories(origin),
-    });
-    if !kind.short_names().is_empty() {
-        names["shortNames"] = json!(kind.short_names());
-    }
-    names
-}
-
-fn versions(kind: Kind, origin: Origin) -> Vec<Value> {
-    let schema = object_schema(kind);
-    let columns: Vec<Value> = kind.columns().iter().map(column).collect();
-    let version = |(index, name): (usize, &&str)| {
-        json!({
-            "name": name,
-            "served": true,
-            "storage": index == 0,
-            "subresources": { "status": {} },
-            "additionalPrinterColumns": columns,
-            "schema": { "openAPIV3Schema": schema },
-        })
-    };
-    kind.versions(origin).iter().enumerate().map(version).collect()
-}
-
-fn column(column: &Column) -> Value {
-    json!({
-        "name": column.name,
-        "type": column.type_,
-        "jsonPath": column.json_path,
-        "description": column.description,
-    })
-}
-
-fn object_schema(kind: Kind) -> Value {
-    let spec = spec(kind);
-    json!({
-        "type": "object",
-        "description": spec["description"],
-        "properties": {
-            "apiVersion": { "type": "string" },
-            "kind": { "type": "string" },
-            "metadata": { "type": "object" },
-            "spec": spec,
-            "status": {
-                "type": "object",
-                "description": "What the controller reports.",
-                "x-kubernetes-preserve-unknown-fields": true,
-            },
-        },
-    })
 }
 
 /// Brings a schema and all below it into structural form.
@@ -190,51 +115,6 @@ fn unfold_description(schema: &mut Map<String, Value>) {
 mod tests {
     use super::*;
 
-    /// Keywords of a structural schema that the API server understands.
-    const KEYWORDS: &[&str] = &[
-        "additionalProperties",
-        "description",
-        "enum",
-        "format",
-        "items",
-        "properties",
-        "type",
-        "x-kubernetes-preserve-unknown-fields",
-    ];
-
-    fn check(at: &str, node: &Value) {
-        let schema = node.as_object().unwrap_or_else(|| panic!("{at}: not a schema: {node}"));
-        let unexpected: Vec<_> = schema.keys().filter(|key| !KEYWORDS.contains(&key.as_str())).collect();
-        assert!(unexpected.is_empty(), "{at}: {unexpected:?}");
-        let type_ =
-            schema.get("type").and_then(Value::as_str).unwrap_or_else(|| panic!("{at}: no type: {node}"));
-        assert!(
-            ["object", "array", "string", "integer", "number", "boolean"].contains(&type_),
-            "{at}: {type_}"
-        );
-        assert_eq!(schema.contains_key("items"), type_ == "array", "{at}");
-        for (name, child) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
-            check(&format!("{at}.{name}"), child);
-        }
-        for key in ["items", "additionalProperties"] {
-            schema.get(key).into_iter().for_each(|child| check(&format!("{at}[]"), child));
-        }
-    }
-
-    #[test]
-    fn schemas_are_structural() {
-        for origin in Origin::ALL {
-            for crd in crds(origin) {
-                for version in crd["spec"]["versions"].as_array().expect("versions") {
-                    check(
-                        crd["metadata"]["name"].as_str().expect("name"),
-                        &version["schema"]["openAPIV3Schema"],
-                    );
-                }
-            }
-        }
-    }
-
     #[test]
     fn every_field_of_a_spec_is_described() {
         fn walk(at: String, node: &Value) {
@@ -248,22 +128,6 @@ mod tests {
             }
         }
         Kind::ALL.into_iter().for_each(|kind| walk(format!("{kind} spec"), &spec(kind)));
-    }
-
-    #[test]
-    fn one_version_is_stored_and_all_are_served() {
-        let crd = crd(Kind::VirtualService, Origin::Istio);
-        let stored: Vec<_> = crd["spec"]["versions"]
-            .as_array()
-            .expect("versions")
-            .iter()
-            .map(|version| (version["name"].as_str(), version["storage"] == true, version["served"] == true))
-            .collect();
-        assert_eq!(
-            stored,
-            [(Some("v1"), true, true), (Some("v1beta1"), false, true), (Some("v1alpha3"), false, true)]
-        );
-        assert_eq!(crd["metadata"]["name"], "virtualservices.networking.istio.io");
     }
 
     #[test]
