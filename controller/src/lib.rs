@@ -33,6 +33,8 @@ pub mod leader;
 pub mod ca;
 /// From compiled resources to sidecars.
 pub mod push;
+/// The webhooks: may this object be written, and what does this pod need?
+pub mod webhook;
 /// Sockets: gRPC over TLS for sidecars, HTTP for people.
 pub mod server;
 /// What the controller is told at its start.

@@ -19,6 +19,7 @@ use weft_core::model::name::ObjectName;
 use weft_crds::kind::Kind;
 
 use self::notes::{Notes, id_of};
+use crate::fragment::Fragment;
 use crate::fragment::meta::Origin;
 use crate::source::object::ObjectId;
 use crate::validate::findings::Finding;
@@ -32,6 +33,27 @@ pub fn analyse(world: &World) -> BTreeMap<ObjectId, Vec<Finding>> {
     rules::rules(world, &mut notes);
     selectors::selectors(world, &mut notes);
     notes.done()
+}
+
+/// What would be odd about an object in the company of those that there are. The world stays as it is.
+pub fn beside(world: &World, fragment: Fragment, id: &ObjectId) -> Vec<Finding> {
+    let mut world = world.clone();
+    let look = match &fragment {
+        Fragment::VirtualService(_) => routes::routes,
+        Fragment::DestinationRule(_) => rules_and_selectors,
+        _ => selectors::selectors,
+    };
+    let dirty = world.apply(fragment);
+    world.settle(&dirty);
+    let mut notes = Notes::default();
+    twins(&world, &mut notes);
+    look(&world, &mut notes);
+    notes.done().remove(id).unwrap_or_default()
+}
+
+fn rules_and_selectors(world: &World, notes: &mut Notes) {
+    rules::rules(world, notes);
+    selectors::selectors(world, notes);
 }
 
 /// Objects that are written in both groups: ours are in force.

@@ -1,0 +1,30 @@
+//! The webhooks: the API server asks whether an object may be written, and what a pod needs.
+//!
+//! ```text
+//! accept -> TLS -> head -> body, bounded -> question -> validating | injecting -> answer
+//! ```
+//!
+//! Whatever comes in, an answer goes out: to a question that can be read one with its `uid`, to anything else a status
+//! and a reason. Failure policies, of which the chart writes the configurations:
+//!
+//! * **injection**: `Fail`, and only for namespaces and pods that ask for it. A pod that asked for a sidecar and got
+//!   none would speak plaintext and pass every policy by; it is better not made. kube-system and the controller's own
+//!   namespace are never asked about, so a cluster without a controller can always start one.
+//! * **validation** of our own groups: `Fail` outside those namespaces by default, for nobody but the mesh needs these
+//!   objects, and an AuthorizationPolicy that would be refused must not slip in while nobody looks; it can be set to
+//!   `Ignore`, and what slips in is then told in its status, its last good version stays, and a policy denies. In the
+//!   controller's own namespace and for Istio's groups it is `Ignore`: there nothing is refused that is not looked at.
+//! * Five seconds to answer; updates of a status and deletions are not asked about.
+
+/// JSON without fields that are written twice.
+mod strict;
+/// Questions and answers.
+pub mod review;
+/// What is wrong with objects of the mesh's kinds.
+pub mod validating;
+/// The certificate of the webhooks, and the authority behind it.
+pub mod certificate;
+/// The certificate in the API server: its Secret, and who is told to believe it.
+pub mod keeper;
+/// Connections and requests.
+pub mod serve;

@@ -1,0 +1,240 @@
+//! Connections and requests of the webhooks, bounded in number, bytes and time.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body, Incoming};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use super::review::{Answer, Request as Question};
+
+/// Connections at a time: the API server needs one, and everybody in the cluster may try.
+const CONNECTIONS: usize = 512;
+/// Requests at a time on one connection.
+const STREAMS: u32 = 250;
+/// A handshake, and the head of a request, may take this long.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// A request may take this long from its head to its answer: what the API server waits, and a little less.
+const REQUEST_TIMEOUT: Duration = Duration::from_millis(4500);
+/// A connection without requests is closed after this.
+const IDLE: Duration = Duration::from_secs(120);
+/// The largest question, in bytes: what the API server takes, twice.
+pub const BODY_LIMIT: usize = 3 << 20;
+/// Bytes of questions that are held at a time.
+const HELD: usize = 64 << 20;
+/// Bytes that one permit of [`HELD`] stands for.
+const UNIT: usize = 16 << 10;
+/// Questions that are judged at a time.
+const JUDGED: usize = 4;
+/// After a failure to accept.
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+
+/// Answers questions.
+pub trait Webhook: Send + Sync + 'static {
+    /// Answers a question that came on a path; `None` where nothing is on that path.
+    fn answer(&self, path: &str, question: &Question) -> Option<Answer>;
+}
+
+/// A server of webhooks.
+pub struct Server<W> {
+    webhook: W,
+    held: Arc<Semaphore>,
+    judged: Semaphore,
+}
+
+/// Why a request gets no answer to its question.
+type Refusal = (StatusCode, String);
+
+impl<W: Webhook> Server<W> {
+    /// A server that has not started.
+    pub fn new(webhook: W) -> Arc<Self> {
+        let (held, judged) = (Arc::new(Semaphore::new(HELD / UNIT)), Semaphore::new(JUDGED));
+        Arc::new(Self { webhook, held, judged })
+    }
+
+    /// Serves until told to stop; requests that are under way are answered.
+    pub async fn serve(
+        self: Arc<Self>,
+        listener: TcpListener,
+        tls: TlsAcceptor,
+        shutdown: CancellationToken,
+    ) {
+        let accepting = self.accept(listener, tls, shutdown.clone());
+        shutdown.run_until_cancelled(accepting).await;
+    }
+
+    async fn accept(self: Arc<Self>, listener: TcpListener, tls: TlsAcceptor, shutdown: CancellationToken) {
+        let permits = Arc::new(Semaphore::new(CONNECTIONS));
+        loop {
+            let Ok(permit) = permits.clone().acquire_owned().await else { return };
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    let (server, tls, shutdown) = (self.clone(), tls.clone(), shutdown.clone());
+                    tokio::spawn(async move {
+                        match timeout(HEAD_TIMEOUT, tls.accept(stream)).await {
+                            Ok(Ok(stream)) => server.connection(stream, shutdown).await,
+                            Ok(Err(error)) => tracing::debug!("webhooks: {error}"),
+                            Err(_) => tracing::debug!("webhooks: no handshake in time"),
+                        }
+                        drop(permit);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!("webhooks: accept: {error}");
+                    sleep(ACCEPT_BACKOFF).await;
+                }
+            }
+        }
+    }
+
+    /// Serves one connection, HTTP/1.1 or HTTP/2.
+    pub async fn connection<I>(self: Arc<Self>, stream: I, shutdown: CancellationToken)
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let service = service_fn(move |request: Request<Incoming>| {
+            let server = self.clone();
+            async move { Ok::<_, Infallible>(server.respond(request).await) }
+        });
+        let mut builder = auto::Builder::new(TokioExecutor::new());
+        builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+        let http2 = &mut builder.http2();
+        http2.timer(TokioTimer::new()).max_concurrent_streams(STREAMS);
+        http2.keep_alive_interval(IDLE).keep_alive_timeout(HEAD_TIMEOUT);
+        let connection = builder.serve_connection(TokioIo::new(stream), service);
+        let mut connection = std::pin::pin!(connection);
+        let served = tokio::select! {
+            served = &mut connection => served,
+            () = shutdown.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = served {
+            tracing::debug!("webhooks: {error}");
+        }
+    }
+
+    async fn respond(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let late = || Err((StatusCode::SERVICE_UNAVAILABLE, "it took too long".to_owned()));
+        match timeout(REQUEST_TIMEOUT, self.answer(request)).await.unwrap_or_else(|_| late()) {
+            Ok(body) => response(StatusCode::OK, "application/json", body),
+            Err((status, why)) => response(status, "text/plain; charset=utf-8", why + "\n"),
+        }
+    }
+
+    async fn answer<B: Body<Data = Bytes>>(&self, request: Request<B>) -> Result<Vec<u8>, Refusal> {
+        if request.method() != Method::POST {
+            return Err((StatusCode::METHOD_NOT_ALLOWED, "only POST".to_owned()));
+        }
+        let path = request.uri().path().to_owned();
+        let (_held, body) = self.body(request.into_body()).await?;
+        let _turn = self.judged.acquire().await;
+        let question = Question::read(&body).map_err(|why| (StatusCode::BAD_REQUEST, why))?;
+        let answer = self.webhook.answer(&path, &question);
+        let answer = answer.ok_or_else(|| (StatusCode::NOT_FOUND, "/validate /inject".to_owned()))?;
+        Ok(answer.to_json(&question.uid).to_string().into_bytes())
+    }
+
+    /// A body, for which room is taken as it arrives: who sends slowly holds no more than was sent.
+    async fn body<B: Body<Data = Bytes>>(
+        &self,
+        body: B,
+    ) -> Result<(Vec<OwnedSemaphorePermit>, BytesMut), Refusal> {
+        let too_large = || (StatusCode::PAYLOAD_TOO_LARGE, format!("less than {BODY_LIMIT} bytes are taken"));
+        if body.size_hint().lower() >= BODY_LIMIT as u64 {
+            return Err(too_large());
+        }
+        let mut body = std::pin::pin!(body);
+        let (mut held, mut whole) = (Vec::new(), BytesMut::new());
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|_| (StatusCode::BAD_REQUEST, "the body ends too early".to_owned()))?;
+            let Ok(data) = frame.into_data() else { continue };
+            if whole.len() + data.len() >= BODY_LIMIT {
+                return Err(too_large());
+            }
+            let wanted = (whole.len() + data.len()).div_ceil(UNIT) - held.iter().map(permits).sum::<usize>();
+            if wanted > 0 {
+                held.extend(self.held.clone().acquire_many_owned(wanted as u32).await);
+            }
+            whole.extend_from_slice(&data);
+        }
+        Ok((held, whole))
+    }
+}
+
+fn permits(permit: &OwnedSemaphorePermit) -> usize {
+    permit.num_permits()
+}
+
+fn response(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// Lets everything pass, and says on which path.
+    struct Echo;
+
+    impl Webhook for Echo {
+        fn answer(&self, path: &str, _: &Question) -> Option<Answer> {
+            (path == "/validate").then(|| Answer::allow(vec![path.to_owned()]))
+        }
+    }
+
+    async fn ask(method: &str, path: &str, body: impl Into<Bytes>) -> Result<Value, Refusal> {
+        let request = Request::builder().method(method).uri(path).body(Full::new(body.into())).unwrap();
+        Server::new(Echo).answer(request).await.map(|body| serde_json::from_slice(&body).unwrap())
+    }
+
+    fn review(object: Value) -> Vec<u8> {
+        let request = json!({"uid": "u", "kind": {}, "object": object});
+        json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request})
+            .to_string()
+            .into_bytes()
+    }
+
+    #[tokio::test]
+    async fn f15_every_question_gets_its_uid_and_the_rest_a_status() {
+        let answer = ask("POST", "/validate", review(json!({}))).await.unwrap();
+        assert_eq!(answer["response"]["uid"], "u");
+        assert_eq!(answer["response"]["warnings"], json!(["/validate"]));
+        let status = |refusal: Result<Value, Refusal>| refusal.unwrap_err().0.as_u16();
+        assert_eq!(status(ask("GET", "/validate", "").await), 405);
+        assert_eq!(status(ask("POST", "/nothing", review(json!({}))).await), 404);
+        assert_eq!(status(ask("POST", "/validate", "{").await), 400);
+        assert_eq!(status(ask("POST", "/validate", review(json!({"x": "a".repeat(BODY_LIMIT)}))).await), 413);
+    }
+
+    #[tokio::test]
+    async fn f15_two_hundred_at_a_time_are_all_answered_within_what_may_be_held() {
+        let server = Server::new(Echo);
+        let body = Bytes::from(review(json!({"x": "a".repeat(1 << 20)})));
+        let ask = |_| {
+            let request = Request::post("/validate").body(Full::new(body.clone())).unwrap();
+            server.answer(request)
+        };
+        let answers = futures_util::future::join_all((0..200).map(ask)).await;
+        assert!(answers.iter().all(Result::is_ok));
+        assert_eq!(server.held.available_permits(), HELD / UNIT);
+    }
+}
