@@ -37,6 +37,8 @@ pub mod push;
 pub mod webhook;
 /// Sockets: gRPC over TLS for sidecars, HTTP for people.
 pub mod server;
+/// From a pod to the same with a sidecar.
+pub mod inject;
 /// What the controller is told at its start.
 pub mod settings;
 /// The controller as a program.
