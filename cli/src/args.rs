@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::{commands, crds, demo, echo, get, load, validate};
+use crate::{commands, crds, demo, echo, get, inject, load, validate};
 
 /// A service mesh for Kubernetes, on this machine or in a cluster
 #[derive(Debug, Parser)]
@@ -33,6 +33,8 @@ enum Command {
     Validate(validate::Args),
     /// Print the definitions of the mesh's kinds, for kubectl apply
     Crds(crds::Args),
+    /// Put sidecars into the pods of manifests, offline
+    Inject(inject::Args),
     /// Run the echo application of samples and tests
     Echo(echo::Args),
     /// Ask a URL again and again, and count the answers
@@ -56,6 +58,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Get(args) => wait(get::get(args)),
         Command::Validate(args) => Ok(validate::run(&args)),
         Command::Crds(args) => crds::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Inject(args) => inject::run(&args),
         Command::Echo(args) => echo::run(args).map(|()| ExitCode::SUCCESS),
         Command::Load(args) => load::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Capture(args) => wait(async { demo::capture::run(args).await.map(|()| ExitCode::SUCCESS) }),

@@ -14,6 +14,8 @@ pub mod load;
 pub mod validate;
 /// The definitions of the mesh's kinds.
 pub mod crds;
+/// Manifests with sidecars in their pods.
+pub mod inject;
 /// Local meshes.
 pub mod up;
 /// The guided tour.

@@ -30,6 +30,8 @@ mod conflicts;
 mod custom;
 /// Putting it all into a pod.
 pub mod pod;
+/// Injection into manifests.
+pub mod manifest;
 
 use json_patch::Patch;
 use serde_json::Value;
@@ -140,3 +142,6 @@ impl Injector {
         Ok(warnings)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -85,7 +85,7 @@ pub(super) fn sidecar(settings: &InjectionSettings, options: &Options, told: &To
         "env": environment(settings, options, told),
         "resources": resources(&options.resources),
         "startupProbe": {
-            "httpGet": ready.clone(),
+            "httpGet": {"path": "/healthz/startup", "port": ports.health},
             "periodSeconds": 1,
             "timeoutSeconds": 3,
             "failureThreshold": settings.startup_seconds
