@@ -20,6 +20,7 @@ use crate::dial::Dialer;
 use crate::drain::{Phase, Shutdown};
 use crate::health::{Health, Scrape};
 use crate::identity::{Credentials, IdentityKeeper, KeeperParts};
+use crate::probes::{Probes, ProbesError};
 use crate::settings::{PodSettings, Settings};
 use crate::state::{StateDir, StateError};
 use crate::telemetry::log::LogLevel;
@@ -52,7 +53,7 @@ pub struct ControlTasks {
     stream: ConfigStream,
     keeper: IdentityKeeper<ControllerLink>,
     admin: (TcpListener, Admin),
-    health: Vec<TcpListener>,
+    health: (Vec<TcpListener>, Health),
     metrics: Vec<TcpListener>,
 }
 
@@ -79,6 +80,9 @@ pub enum ControlError {
     /// The folder of state cannot be used.
     #[error(transparent)]
     State(#[from] StateError),
+    /// What injection wrote of probes cannot be read.
+    #[error(transparent)]
+    Probes(#[from] ProbesError),
 }
 
 impl Control {
@@ -120,7 +124,10 @@ impl Control {
         let stream = ConfigStream::new(parts, &settings.controller);
         let tasks = ControlTasks {
             admin: (listen_admin(settings.ports.admin)?, control.admin(clock, log)),
-            health: listen("health", settings.ports.health, "WEFT_HEALTH_PORT")?,
+            health: (
+                listen("health", settings.ports.health, "WEFT_HEALTH_PORT")?,
+                control.health(probes(&settings.pod, dialer)?),
+            ),
             metrics: listen("metrics", settings.ports.metrics, "WEFT_METRICS_PORT")?,
             control: control.clone(),
             stream,
@@ -140,8 +147,9 @@ impl Control {
         }
     }
 
-    fn health(&self) -> Health {
+    fn health(&self, probes: Probes) -> Health {
         Health {
+            probes,
             mesh: self.mesh.clone(),
             credentials: self.credentials.clone(),
             shutdown: self.shutdown.clone(),
@@ -153,8 +161,8 @@ impl Control {
 impl ControlTasks {
     /// Runs until the sidecar is over.
     pub async fn run(self) {
-        let Self { control, stream, keeper, admin: (admin_at, admin), health, metrics } = self;
-        let health_answers = Arc::new(control.health());
+        let Self { control, stream, keeper, admin: (admin_at, admin), health: (health_at, health), metrics } =
+            self;
         let scrape =
             Scrape { telemetry: control.telemetry.clone(), mesh: control.mesh.clone(), epoch: control.epoch };
         let scrape = Arc::new(scrape);
@@ -164,7 +172,7 @@ impl ControlTasks {
         tokio::spawn(sweep_forever(control.mesh.clone()));
         tokio::spawn(sweep_series(control.telemetry.clone()));
         tokio::spawn(web::serve(admin_at, Arc::new(admin)));
-        serve_all(health, &health_answers);
+        serve_all(health_at, &Arc::new(health));
         serve_all(metrics, &scrape);
         shutdown.reached(Phase::Over).await;
         control.mesh.flush().await;
@@ -192,6 +200,10 @@ fn trust_follower(tls: Tls) -> Box<dyn Fn(&Snapshot) + Send> {
 
 fn identity(pod: &PodSettings) -> Result<SpiffeId, IdentityError> {
     SpiffeId::of_service_account(&TrustDomain::new(&pod.trust_domain)?, &pod.namespace, &pod.service_account)
+}
+
+fn probes(pod: &PodSettings, dialer: Dialer) -> Result<Probes, ProbesError> {
+    Probes::read(pod.app_probes.as_deref(), pod.ips.first().copied(), dialer)
 }
 
 fn listen_admin(at: SocketAddr) -> Result<TcpListener, ControlError> {

@@ -24,6 +24,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::clock::Clock;
 use crate::dial::{DialOptions, Dialer};
+use crate::names;
 use crate::settings::ControllerSettings;
 
 /// Until the connection and its handshake stand.
@@ -157,8 +158,9 @@ impl ControllerLink {
 
     async fn resolve(&self) -> Result<Vec<SocketAddr>, LinkError> {
         let at = &self.settings.address;
-        let found = tokio::net::lookup_host((at.host.as_str(), at.port)).await;
-        found.map(Iterator::collect).map_err(|e| LinkError::Resolve(self.address(), e.to_string()))
+        let found = names::resolve(self.dialer, &at.host).await;
+        let found = found.map_err(|problem| LinkError::Resolve(self.address(), problem))?;
+        Ok(found.into_iter().map(|address| SocketAddr::new(address, at.port)).collect())
     }
 
     fn tls_config(&self) -> Result<Arc<ClientConfig>, LinkError> {

@@ -1,15 +1,23 @@
 //! Readiness and liveness, and the metrics that Prometheus scrapes.
 
+use std::time::Duration;
+
 use http::StatusCode;
 use tokio::time::Instant;
 
 use crate::config::Mesh;
 use crate::drain::{Phase, Shutdown};
 use crate::identity::Credentials;
+use crate::probes::Probes;
 use crate::telemetry::{Telemetry, clusters};
 use crate::web::{self, Answer, Answers, Question};
 
-/// Answers on the health port: `/healthz/ready`, `/healthz/live`.
+/// How long a startup probe is kept waiting for readiness; the kubelet waits for 3 seconds.
+const PATIENCE: Duration = Duration::from_millis(2500);
+/// How often readiness is looked at meanwhile.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Answers on the health port: `/healthz/ready`, `/healthz/startup`, `/healthz/live`, and the application's probes under `/app-health/`.
 #[derive(Clone, Debug)]
 pub struct Health {
     /// The configuration.
@@ -20,6 +28,8 @@ pub struct Health {
     pub shutdown: Shutdown,
     /// Becomes true when the workers listen.
     pub listening: tokio::sync::watch::Receiver<bool>,
+    /// The application's probes.
+    pub probes: Probes,
 }
 
 /// Answers on the metrics port: `/stats/prometheus`, `/metrics`.
@@ -45,12 +55,35 @@ impl Health {
         checks.into_iter().filter(|(is_missing, _)| *is_missing).map(|(_, what)| what).collect()
     }
 
+    /// Readiness, for which it waits a while: pods start as soon as their sidecar is ready, not when they ask next.
+    async fn started(&self) -> Answer {
+        let until = Instant::now() + PATIENCE;
+        while !self.missing().is_empty() && Instant::now() < until {
+            tokio::time::sleep(LOOK).await;
+        }
+        self.ready()
+    }
+
     fn ready(&self) -> Answer {
         match self.missing().as_slice() {
             [] => web::text(StatusCode::OK, "ready\n"),
             missing => {
                 web::text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n", missing.join("; ")))
             }
+        }
+    }
+}
+
+impl Health {
+    async fn of_application(&self, path: &str) -> Answer {
+        match self.probes.ask(path).await {
+            Some(verdict) => {
+                // A redirection is good, and the kubelet is not to follow it here.
+                let status = if (300..400).contains(&verdict.status) { 200 } else { verdict.status };
+                let status = StatusCode::from_u16(status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+                web::text(status, format!("{}\n", verdict.text))
+            }
+            None => web::text(StatusCode::NOT_FOUND, "no container has this probe\n"),
         }
     }
 }
@@ -68,7 +101,9 @@ impl Answers for Health {
     async fn answer(&self, question: Question) -> Answer {
         match question.path.as_str() {
             "/healthz/ready" => self.ready(),
+            "/healthz/startup" => self.started().await,
             "/healthz/live" => web::text(StatusCode::OK, "live\n"),
+            path if path.starts_with("/app-health/") => self.of_application(path).await,
             _ => web::text(StatusCode::NOT_FOUND, "try /healthz/ready or /healthz/live\n"),
         }
     }

@@ -15,6 +15,8 @@ pub mod state;
 pub mod io;
 /// The one place that makes outgoing sockets.
 pub mod dial;
+/// Names to addresses.
+pub mod names;
 /// Metrics, the access log, the sidecar's own log.
 pub mod telemetry;
 /// The way to the controller.
@@ -73,6 +75,8 @@ pub mod inbound;
 pub mod web;
 /// The administration interface.
 pub mod admin;
+/// The application's probes, asked from inside its pod.
+pub mod probes;
 /// Readiness, liveness, metrics.
 pub mod health;
 /// Configuration, identity, telemetry and administration, beside the workers.

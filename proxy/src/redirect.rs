@@ -5,11 +5,19 @@
 //! connections (told apart by user or by packet mark), and whatever stays on the loopback interface, which includes
 //! the application calling itself on 127.0.0.1 or on the pod's own address.
 
+/// What is redirected, as arguments.
+pub mod arguments;
+/// The same rules by iptables.
+pub mod iptables;
+
 use ipnet::IpNet;
+use nix::errno::Errno;
 use nlink::netlink::nftables::{
     BaseChain, Chain, CmpOp, Expr, Family, MetaKey, NatHook, Priority, Register, Rule, Transaction,
 };
 use nlink::netlink::{Connection, Nftables};
+
+use arguments::{Mode, RedirectSettings};
 
 /// The nftables table that holds the rules.
 pub const TABLE: &str = "weft-redirect";
@@ -39,12 +47,39 @@ pub struct Redirect {
     pub include_inbound_ports: Option<Vec<u16>>,
     /// Ports of the pod that are reached directly; the sidecar's own, 15020 and 15021, belong here.
     pub exclude_inbound_ports: Vec<u16>,
+    /// Destination ports that go to the sidecar whatever the address (`includeOutboundPorts`).
+    pub include_outbound_ports: Vec<u16>,
     /// Destination ports that the application reaches directly.
     pub exclude_outbound_ports: Vec<u16>,
     /// When given, only destinations in these ranges go to the sidecar (`includeOutboundIPRanges`).
     pub include_outbound_ranges: Option<Vec<IpNet>>,
     /// Destinations that the application reaches directly.
     pub exclude_outbound_ranges: Vec<IpNet>,
+    /// Network interfaces whose traffic stays as it is.
+    pub exclude_interfaces: Vec<String>,
+}
+
+/// Why there is no redirection.
+#[derive(Debug, thiserror::Error)]
+pub enum RedirectError {
+    /// The process may not.
+    #[error(
+        "the kernel refuses to redirect this pod's traffic: the container needs user 0 and the capability NET_ADMIN, \
+         which Pod Security `baseline` refuses ({0})"
+    )]
+    Permission(nlink::Error),
+    /// The kernel cannot.
+    #[error(
+        "the kernel of this node has no nftables with NAT ({0}): set proxy.redirect.mode=iptables in the chart's values, \
+         and proxy.redirect.image to an image that has iptables"
+    )]
+    Kernel(nlink::Error),
+    /// Anything else.
+    #[error("the pod's traffic cannot be redirected: {0}")]
+    Other(nlink::Error),
+    /// iptables says no.
+    #[error("{0:#}")]
+    Iptables(anyhow::Error),
 }
 
 impl Redirect {
@@ -56,11 +91,49 @@ impl Redirect {
             inbound_port: 15006,
             include_inbound_ports: None,
             exclude_inbound_ports: vec![15020, 15021],
+            include_outbound_ports: Vec::new(),
             exclude_outbound_ports: Vec::new(),
             include_outbound_ranges: None,
             exclude_outbound_ranges: Vec::new(),
+            exclude_interfaces: Vec::new(),
         }
     }
+}
+
+/// `weft-proxy redirect`: sets the rules by the means that the settings name, or takes them away.
+///
+/// # Errors
+/// Why not, and what to change.
+pub async fn run(settings: &RedirectSettings) -> Result<(), RedirectError> {
+    let rules = settings.rules();
+    match (settings.mode, settings.remove) {
+        (Mode::Nftables, false) => apply(&rules).await.map_err(RedirectError::of),
+        (Mode::Nftables, true) => remove().await.map_err(RedirectError::of),
+        (Mode::Iptables, false) => iptables::apply(&rules).map_err(RedirectError::Iptables),
+        (Mode::Iptables, true) => iptables::remove().map_err(RedirectError::Iptables),
+    }
+}
+
+impl RedirectError {
+    /// No family, no protocol, no expression of this name: the kernel, or a module of it, is not there.
+    fn of(error: nlink::Error) -> Self {
+        const NOT_THERE: [i32; 5] = [
+            libc(Errno::ENOENT),
+            libc(Errno::EOPNOTSUPP),
+            libc(Errno::EPROTONOSUPPORT),
+            libc(Errno::EAFNOSUPPORT),
+            libc(Errno::ENOPROTOOPT),
+        ];
+        match error.errno() {
+            _ if error.is_permission_denied() => Self::Permission(error),
+            Some(number) if NOT_THERE.contains(&number) => Self::Kernel(error),
+            _ => Self::Other(error),
+        }
+    }
+}
+
+const fn libc(errno: Errno) -> i32 {
+    errno as i32
 }
 
 /// Sets the rules in this process's network namespace, replacing those of an earlier call, all at once.
@@ -92,11 +165,17 @@ fn chain(name: &str, hook: NatHook) -> Result<Chain, nlink::Error> {
 fn outbound(mut all: Transaction, redirect: &Redirect) -> Transaction {
     all = all.add_rule(own_packets(redirect.sidecar).accept());
     all = all.add_rule(rule(OUT).match_oif("lo").accept());
+    for name in &redirect.exclude_interfaces {
+        all = all.add_rule(rule(OUT).match_oif(name).accept());
+    }
     for &port in &redirect.exclude_outbound_ports {
         all = all.add_rule(rule(OUT).match_tcp_dport(port).accept());
     }
     for range in &redirect.exclude_outbound_ranges {
         all = all.add_rule(rule(OUT).match_daddr(range.network(), range.prefix_len()).accept());
+    }
+    for &port in &redirect.include_outbound_ports {
+        all = all.add_rule(rule(OUT).match_tcp_dport(port).redirect(Some(redirect.outbound_port)));
     }
     let to_sidecar = |rule: Rule| rule.match_l4proto(TCP).redirect(Some(redirect.outbound_port));
     let Some(ranges) = &redirect.include_outbound_ranges else { return all.add_rule(to_sidecar(rule(OUT))) };
@@ -107,6 +186,9 @@ fn outbound(mut all: Transaction, redirect: &Redirect) -> Transaction {
 
 fn inbound(mut all: Transaction, redirect: &Redirect) -> Transaction {
     all = all.add_rule(rule(IN).match_iif("lo").accept());
+    for name in &redirect.exclude_interfaces {
+        all = all.add_rule(rule(IN).match_iif(name).accept());
+    }
     for &port in &redirect.exclude_inbound_ports {
         all = all.add_rule(rule(IN).match_tcp_dport(port).accept());
     }

@@ -47,6 +47,9 @@ pub struct PodSettings {
     /// Service account of the pod.
     #[arg(long, env = "WEFT_SERVICE_ACCOUNT", default_value = "default")]
     pub service_account: String,
+    /// The probes of the pod's containers, as JSON; injection writes it.
+    #[arg(long, env = "WEFT_APP_PROBES", hide = true)]
+    pub app_probes: Option<String>,
     /// Trust domain that the certificate is asked for.
     #[arg(long, env = "WEFT_TRUST_DOMAIN", default_value = "cluster.local")]
     pub trust_domain: String,

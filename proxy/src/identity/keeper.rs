@@ -17,6 +17,8 @@ use crate::telemetry::Metrics;
 
 /// Name of the file of state.
 const FILE: &str = "identity.pem";
+/// The longest pause before there is a first certificate.
+const STARTING: Duration = Duration::from_secs(3);
 /// The wall clock is looked at at least this often.
 const LOOK: Duration = Duration::from_secs(60);
 
@@ -77,7 +79,7 @@ impl<A: Authority> IdentityKeeper<A> {
                 Err(error) => {
                     failures += 1;
                     self.failed(&error);
-                    tokio::time::sleep(backoff(failures, chance())).await;
+                    tokio::time::sleep(self.pause(failures)).await;
                 }
             }
         }
@@ -135,6 +137,12 @@ impl<A: Authority> IdentityKeeper<A> {
             Alarm::Urgent => tracing::error!(%error, "no new certificate, and the one in use ends soon"),
             Alarm::Over => tracing::error!(%error, "no valid certificate: mTLS fails until there is one"),
         }
+    }
+
+    /// A pod that waits to start does not wait for long once the controller is back.
+    fn pause(&self, failures: u32) -> Duration {
+        let pause = backoff(failures, chance());
+        if self.parts.credentials.current().is_none() { pause.min(STARTING) } else { pause }
     }
 
     fn count(&self, result: &str) {
