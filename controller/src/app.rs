@@ -24,12 +24,15 @@ use crate::server::admin::Admin;
 use crate::server::certificate::ServerIdentity;
 use crate::server::grpc;
 use crate::settings::Settings;
+use crate::source::kubernetes::cluster::Cluster;
+use crate::source::kubernetes::connect;
+use crate::source::kubernetes::progress::Progress;
 use crate::source::watch::Directories;
 use crate::tokens::Authenticator;
 use crate::tokens::directory::TokenDirectory;
 
 /// Batches of changes that may wait for the pipeline.
-const BATCHES: usize = 16;
+const BATCHES: usize = 256;
 
 /// Runs until the process is told to end (SIGTERM, SIGINT).
 ///
@@ -63,10 +66,14 @@ fn log(filter: &str) -> Result<()> {
 /// # Errors
 /// As [`run`].
 pub async fn serve(settings: Settings, shutdown: CancellationToken) -> Result<()> {
-    let authority = Arc::new(store::open(&settings.ca_dir)?);
-    let epoch = Epoch::next(&settings.ca_dir)?;
+    let ca_dir = settings.ca_dir.as_deref().context("--ca-dir: missing")?;
+    let tokens_dir = settings.tokens_dir.as_deref().context("--tokens-dir: missing")?;
+    let authority = Arc::new(store::open(ca_dir)?);
+    // The API server's objects have versions of their own.
+    let epoch = if settings.kubernetes { None } else { Some(Epoch::next(ca_dir)?) };
     let metrics = Metrics::new()?;
-    let (worlds, watching) = start_pipeline(&settings);
+    let progress = Progress::default();
+    let (worlds, watching) = start_pipeline(&settings, &progress).await?;
     let publisher = Publisher::default();
     let registry = Registry::default();
 
@@ -76,8 +83,9 @@ pub async fn serve(settings: Settings, shutdown: CancellationToken) -> Result<()
         publisher: publisher.clone(),
         worlds: worlds.clone(),
         metrics: metrics.clone(),
+        progress,
     };
-    let tokens = Arc::new(Authenticator::Directory(TokenDirectory::new(&settings.tokens_dir)));
+    let tokens = Arc::new(Authenticator::Directory(TokenDirectory::new(tokens_dir)));
     let push = PushService {
         tokens: tokens.clone(),
         publisher,
@@ -110,17 +118,25 @@ pub async fn serve(settings: Settings, shutdown: CancellationToken) -> Result<()
     Ok(())
 }
 
-/// Starts source -> validate -> world; the future ends only when the source fails.
-fn start_pipeline(
+/// Starts source -> validate -> world; the future ends only when the source does.
+async fn start_pipeline(
     settings: &Settings,
-) -> (watch::Receiver<Published>, impl Future<Output = Result<()>> + use<>) {
+    progress: &Progress,
+) -> Result<(watch::Receiver<Published>, impl Future<Output = Result<()>> + use<>)> {
     let (send, changes) = mpsc::channel(BATCHES);
     let (publish, worlds) = watch::channel(Published::default());
+    let watching = if settings.kubernetes {
+        let cluster = Cluster::new(connect::client().await?, send, progress.clone());
+        tokio::spawn(async move {
+            cluster.run().await;
+            Ok(())
+        })
+    } else {
+        let directories = Directories::new(settings.directories.clone());
+        tokio::spawn(async move { directories.run(send).await.context("--dir: cannot watch") })
+    };
     tokio::spawn(Pipeline::default().run(changes, publish));
-    let directories = settings.directories.clone();
-    let watching = tokio::spawn(Directories::new(directories).run(send));
-    let watching = async move { watching.await?.context("--dir: cannot watch") };
-    (worlds, watching)
+    Ok((worlds, async move { watching.await? }))
 }
 
 /// Publishes every world, once the first is known: its trust domain and aliases say whose certificates are believed.
@@ -128,7 +144,7 @@ async fn follow(
     publisher: Publisher,
     mut worlds: watch::Receiver<Published>,
     authority: Arc<Authority>,
-    epoch: Epoch,
+    epoch: Option<Epoch>,
 ) {
     let trust: Arc<[TrustBundle]> = match worlds.wait_for(|published| published.synced).await {
         Ok(published) => {

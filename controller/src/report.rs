@@ -91,6 +91,7 @@ pub struct Reports {
     objects: BTreeMap<ObjectId, Vec<Report>>,
     /// What is odd about objects in the company of others.
     crossing: BTreeMap<ObjectId, Vec<Report>>,
+    /// Of objects of files; all others are in the cluster.
     places: BTreeMap<ObjectId, Place>,
 }
 
@@ -102,7 +103,9 @@ impl Reports {
 
     /// The state of one object.
     pub fn set_object(&mut self, object: &Object, findings: &Findings) {
-        self.places.insert(object.id.clone(), object.place.clone());
+        if !matches!(object.place, Place::Cluster) {
+            self.places.insert(object.id.clone(), object.place.clone());
+        }
         let reports = Report::of_object(object, findings);
         match reports.is_empty() {
             true => drop(self.objects.remove(&object.id)),
@@ -117,6 +120,11 @@ impl Reports {
         for report in reports.into_iter().flatten().flatten() {
             report.moved_to(&object.place);
         }
+    }
+
+    /// Every object with something wrong.
+    pub fn ids(&self) -> impl Iterator<Item = &ObjectId> {
+        self.objects.keys()
     }
 
     /// An object that is gone.
@@ -136,12 +144,12 @@ impl Reports {
     /// What is odd about objects in the company of others: all of it.
     pub fn set_crossing(&mut self, found: BTreeMap<ObjectId, Vec<Finding>>) {
         let reports = |(id, findings): (ObjectId, Vec<Finding>)| {
-            let place = self.places.get(&id)?;
+            let place = self.places.get(&id).unwrap_or(&Place::Cluster);
             let of = |finding: &Finding| Report::of_finding(&id, place, Severity::Warning, finding);
             let reports = findings.iter().map(of).collect();
-            Some((id, reports))
+            (id, reports)
         };
-        self.crossing = found.into_iter().filter_map(reports).collect();
+        self.crossing = found.into_iter().map(reports).collect();
     }
 
     /// Everything, by file and line.

@@ -72,7 +72,7 @@ pub struct Pod {
     pub ready: bool,
     /// Whether it has ended (`status.phase` `Succeeded` or `Failed`).
     pub ended: bool,
-    /// Whether a sidecar is in it (`security.istio.io/tlsMode: istio`).
+    /// Whether a sidecar is in it (annotation `weft.dev/status`, or label `security.istio.io/tlsMode: istio`).
     pub meshed: bool,
     /// Whether it shares its node's network (`spec.hostNetwork`): its address is not its own.
     pub host_network: bool,

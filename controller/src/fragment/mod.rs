@@ -18,6 +18,7 @@ pub mod security;
 /// Sidecars.
 pub mod sidecar;
 
+use std::mem::discriminant;
 use std::sync::Arc;
 
 use weft_core::model::name::ObjectName;
@@ -25,8 +26,8 @@ use weft_core::model::name::ObjectName;
 /// An object that is understood.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Fragment {
-    /// The ConfigMap of mesh-wide settings.
-    Mesh(mesh::Mesh),
+    /// The ConfigMap of mesh-wide settings of a root namespace.
+    Mesh(Arc<str>, mesh::Mesh),
     /// A Namespace.
     Namespace(kubernetes::Namespace),
     /// A Service.
@@ -50,8 +51,8 @@ pub enum Fragment {
 /// What tells a fragment from every other.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum FragmentKey {
-    /// The one ConfigMap of mesh-wide settings.
-    Mesh,
+    /// The ConfigMap of mesh-wide settings of a root namespace.
+    Mesh(Arc<str>),
     /// A Namespace.
     Namespace(Arc<str>),
     /// A Service.
@@ -70,6 +71,29 @@ pub enum FragmentKey {
     PeerAuthentication(ObjectKey),
     /// A Sidecar.
     Sidecar(ObjectKey),
+}
+
+impl FragmentKey {
+    /// Whether the two are made from objects of one kind and group; of mesh-wide settings, of one namespace.
+    pub fn same_kind(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Mesh(a), Self::Mesh(b)) => a == b,
+            _ => discriminant(self) == discriminant(other) && self.origin() == other.origin(),
+        }
+    }
+
+    fn origin(&self) -> Option<meta::Origin> {
+        match self {
+            Self::VirtualService((_, origin))
+            | Self::DestinationRule((_, origin))
+            | Self::AuthorizationPolicy((_, origin))
+            | Self::PeerAuthentication((_, origin))
+            | Self::Sidecar((_, origin)) => Some(*origin),
+            Self::Mesh(_) | Self::Namespace(_) | Self::Service(_) | Self::Pod(_) | Self::EndpointSlice(_) => {
+                None
+            }
+        }
+    }
 }
 
 /// An object's name and the group it was written in; ours sorts first.

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -27,6 +28,8 @@ pub trait Compiler: Send + Sync {
     fn resource(&self, pod: &ObjectName, name: &ResourceName) -> Option<Encoded>;
     /// The world's resource version: above 0 as soon as the whole world is known, and never less than before.
     fn as_of(&self) -> u64;
+    /// Takes note that the world is the same at a later version.
+    fn advance(&self, _as_of: u64) {}
 }
 
 /// A world as the pipeline publishes it.
@@ -35,8 +38,8 @@ pub struct WorldCompiler {
     pub world: Arc<World>,
     /// Whose certificates are believed.
     pub trust: Arc<[TrustBundle]>,
-    /// The controller's start.
-    pub epoch: Epoch,
+    /// The world's resource version. It grows while the world stays the same.
+    pub as_of: AtomicU64,
 }
 
 /// Tells streams of new worlds.
@@ -84,7 +87,11 @@ impl Compiler for WorldCompiler {
     }
 
     fn as_of(&self) -> u64 {
-        self.epoch.as_of(self.world.version)
+        self.as_of.load(Relaxed)
+    }
+
+    fn advance(&self, as_of: u64) {
+        self.as_of.fetch_max(as_of, Relaxed);
     }
 }
 
@@ -108,28 +115,39 @@ impl Publisher {
         });
     }
 
-    /// Publishes what the pipeline does, until it ends.
+    /// Publishes what the pipeline does, until it ends. The versions of worlds are those of the source (the API server's
+    /// are the same for all replicas, and outlive them), or counted in an epoch, where the source has none.
     pub async fn follow(
         &self,
         mut worlds: watch::Receiver<Published>,
         trust: Arc<[TrustBundle]>,
-        epoch: Epoch,
+        epoch: Option<Epoch>,
     ) {
         let mut last = None;
         loop {
-            let Published { world, dirty, synced, .. } = worlds.borrow_and_update().clone();
+            let Published { world, dirty, synced, revision, .. } = worlds.borrow_and_update().clone();
             let version = world.version;
             if synced && last != Some(version) {
                 // A world that was passed over took its changes with it.
                 let next = last.is_some_and(|last| last + 1 == version);
                 let dirty = if next { dirty } else { Arc::new(Dirty::all()) };
                 let trust = trust.clone();
-                self.publish(Arc::new(WorldCompiler { world, trust, epoch }), dirty);
+                let as_of = epoch.map_or(revision, |epoch| epoch.as_of(version));
+                self.publish(Arc::new(WorldCompiler { world, trust, as_of: as_of.into() }), dirty);
                 last = Some(version);
+            } else if synced && epoch.is_none() {
+                self.advance(revision);
             }
             if worlds.changed().await.is_err() {
                 return;
             }
+        }
+    }
+
+    /// The world that is published is still the same at a later version. Nobody is told: streams find out in time.
+    fn advance(&self, as_of: u64) {
+        if let Some(compiler) = &self.current.borrow().compiler {
+            compiler.advance(as_of);
         }
     }
 
@@ -228,7 +246,7 @@ mod tests {
         let (worlds, receiver) = watch::channel(world(0, false));
         let publisher = Publisher::default();
         let mut subscriber = publisher.subscribe();
-        let follow = publisher.follow(receiver, Arc::new([]), epoch);
+        let follow = publisher.follow(receiver, Arc::new([]), Some(epoch));
         let check = async {
             let mut steps =
                 vec![(0, Dirty::all()), (1, Dirty::workloads()), (3, Dirty::all()), (4, Dirty::workloads())];

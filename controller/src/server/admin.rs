@@ -1,4 +1,4 @@
-//! HTTP on loopback for people: `/sync`, `/errors`, `/metrics`, `/healthz`. It tells and changes nothing.
+//! HTTP on loopback for people: `/sync`, `/errors`, `/metrics`, `/healthz`, `/readyz`. It tells and changes nothing.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -21,6 +21,7 @@ use crate::pipeline::Published;
 use crate::push::publisher::Publisher;
 use crate::push::registry::Registry;
 use crate::report::Report;
+use crate::source::kubernetes::progress::Progress;
 
 /// Connections at a time.
 const CONNECTIONS: usize = 64;
@@ -40,6 +41,8 @@ pub struct Admin {
     pub worlds: watch::Receiver<Published>,
     /// What is counted.
     pub metrics: Metrics,
+    /// How far the source has come.
+    pub progress: Progress,
 }
 
 /// What `GET /errors` says.
@@ -97,7 +100,8 @@ impl Admin {
             "/errors" => json(&self.errors()),
             "/metrics" => text(StatusCode::OK, self.metrics.text()),
             "/healthz" => self.health(),
-            _ => text(StatusCode::NOT_FOUND, "/sync /errors /metrics /healthz"),
+            "/readyz" => self.readiness(),
+            _ => text(StatusCode::NOT_FOUND, "/sync /errors /metrics /healthz /readyz"),
         }
     }
 
@@ -106,6 +110,17 @@ impl Admin {
             0 => text(StatusCode::SERVICE_UNAVAILABLE, "the world is not known yet"),
             _ => text(StatusCode::OK, "ok"),
         }
+    }
+
+    /// Ready as soon as the world is known, and from then on: a kind that stands still is named, and what is known of it
+    /// goes on being served.
+    fn readiness(&self) -> Response<Full<Bytes>> {
+        let troubles = self.progress.lines();
+        let (status, first) = match self.publisher.as_of() {
+            0 => (StatusCode::SERVICE_UNAVAILABLE, "the world is not known yet"),
+            _ => (StatusCode::OK, "ready"),
+        };
+        text(status, std::iter::once(first.to_owned()).chain(troubles).collect::<Vec<_>>().join("\n"))
     }
 
     fn errors(&self) -> Errors {

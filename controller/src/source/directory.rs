@@ -36,6 +36,8 @@ pub struct Changes {
     pub moved: Vec<Object>,
     /// All that is wrong now, old and new.
     pub problems: Vec<Problem>,
+    /// The source's own version of what it says; 0 where it has none.
+    pub version: u64,
 }
 
 impl Directory {
@@ -49,7 +51,7 @@ impl Directory {
         let wanted = self.merge(&mut problems);
         let (events, moved) = (differences(&self.current, &wanted), moved(&self.current, &wanted));
         self.current = wanted;
-        Changes { events, moved, problems }
+        Changes { events, moved, problems, version: 0 }
     }
 
     /// The object of a name.
@@ -160,7 +162,7 @@ mod tests {
         let one = |event: &Event| match event {
             Event::Apply(object) => format!("+{}", object.id),
             Event::Delete(id) => format!("-{id}"),
-            Event::Reset(_) => "reset".to_owned(),
+            other => format!("{other:?}"),
         };
         events.iter().map(one).collect()
     }

@@ -10,3 +10,5 @@ pub mod directory;
 pub mod files;
 /// Watches directories and sends what changes.
 pub mod watch;
+/// The API server as a source.
+pub mod kubernetes;

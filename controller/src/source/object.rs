@@ -57,6 +57,23 @@ pub enum Event {
     Delete(ObjectId),
     /// These are all there are; what is not among them is gone.
     Reset(Vec<Object>),
+    /// What follows, up to [`Event::Listed`], names all objects of the scope there are.
+    Listing(Scope),
+    /// All objects of the scope have been named since [`Event::Listing`]; any other of it is gone.
+    Listed(Scope),
+    /// Everything has been named at least once: from now on the whole is known.
+    Synced,
+}
+
+/// The objects that a listing names: those of a kind, everywhere or in one namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Scope {
+    /// The API group without its version; empty for the core group.
+    pub group: Arc<str>,
+    /// The kind.
+    pub kind: Arc<str>,
+    /// The namespace; `None` for all.
+    pub namespace: Option<Arc<str>>,
 }
 
 /// A file, or a part of one, that cannot be read as objects.
@@ -110,6 +127,15 @@ impl Object {
     /// `apiVersion`.
     pub fn api_version(&self) -> &str {
         self.value["apiVersion"].as_str().unwrap_or_default()
+    }
+}
+
+impl Scope {
+    /// Whether a listing of the scope names an object.
+    pub fn includes(&self, id: &ObjectId) -> bool {
+        self.group == id.group
+            && self.kind == id.kind
+            && self.namespace.as_ref().is_none_or(|namespace| *namespace == id.namespace)
     }
 }
 
@@ -181,6 +207,17 @@ impl fmt::Display for ObjectId {
             true => write!(f, "{} {}", self.kind, self.name),
             false => write!(f, "{} {}/{}", self.kind, self.namespace, self.name),
         }
+    }
+}
+
+/// `VirtualService.networking.weft.dev`.
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.kind)?;
+        if !self.group.is_empty() {
+            write!(f, ".{}", self.group)?;
+        }
+        self.namespace.as_ref().map_or(Ok(()), |namespace| write!(f, " in {namespace}"))
     }
 }
 

@@ -99,7 +99,7 @@ impl Directories {
         }
         let events = touched.into_iter().map(|id| self.event(id)).collect();
         let problems = self.roots.iter().flat_map(|root| root.problems.clone()).collect();
-        Changes { events, moved, problems }
+        Changes { events, moved, problems, version: 0 }
     }
 
     fn all(&self) -> impl Iterator<Item = &super::object::Object> {
@@ -120,7 +120,7 @@ fn id(event: &Event) -> Option<&ObjectId> {
     match event {
         Event::Apply(object) => Some(&object.id),
         Event::Delete(id) => Some(id),
-        Event::Reset(_) => None,
+        _ => None,
     }
 }
 

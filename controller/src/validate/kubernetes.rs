@@ -21,6 +21,8 @@ const ALLOW_ROUTES_FROM: &str = "weft.dev/allow-routes-from";
 const EXPORT_TO: &str = "networking.istio.io/exportTo";
 /// The service of an EndpointSlice.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
+/// What the injector put into a pod; it cannot be set by hand.
+const STATUS: &str = "weft.dev/status";
 /// Says that a pod has a sidecar, when it is `istio`.
 const TLS_MODE: &str = "security.istio.io/tlsMode";
 
@@ -100,11 +102,17 @@ pub fn pod(findings: &mut Findings, meta: Meta, object: &written::Pod) -> Pod {
         workload: workload(&object.metadata),
         ready: ready && object.metadata.deletion_timestamp.is_none(),
         ended: matches!(status.phase.as_str(), "Succeeded" | "Failed"),
-        meshed: object.metadata.label(TLS_MODE) == Some("istio"),
+        meshed: is_meshed(object),
         host_network: object.spec.host_network,
         ports: ports.collect(),
         meta,
     }
+}
+
+/// Whether a sidecar is in the pod: the injector's mark, or a label that says so.
+fn is_meshed(pod: &written::Pod) -> bool {
+    let injected = pod.metadata.annotations.contains_key(STATUS) && !pod.spec.host_network;
+    injected || pod.metadata.label(TLS_MODE) == Some("istio")
 }
 
 /// The owner's name: of a ReplicaSet, the Deployment's.

@@ -101,7 +101,7 @@ pub fn key_of(id: &ObjectId) -> Option<FragmentKey> {
         ("", "Service") => FragmentKey::Service(name),
         ("", "Pod") => FragmentKey::Pod(name),
         ("discovery.k8s.io", "EndpointSlice") => FragmentKey::EndpointSlice(name),
-        ("", "ConfigMap") if is_mesh_settings(id) => FragmentKey::Mesh,
+        ("", "ConfigMap") if is_mesh_settings(id) => FragmentKey::Mesh(id.namespace.clone()),
         _ => return None,
     })
 }
@@ -207,7 +207,8 @@ fn core_kind(findings: &mut Findings, kind: CoreKind, object: &Object) -> Option
         }
         CoreKind::ConfigMap if is_mesh_settings(&object.id) => {
             let written: core::ConfigMap = lenient(findings, object)?;
-            Some(Fragment::Mesh(mesh::mesh(findings, &written.data)))
+            let settings = mesh::mesh(findings, &written.data);
+            Some(Fragment::Mesh(object.id.namespace.clone(), settings))
         }
         CoreKind::ConfigMap | CoreKind::ServiceAccount => None,
     }

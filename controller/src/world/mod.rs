@@ -21,7 +21,7 @@ use self::index::{Index, Stale, label_hash};
 use self::table::{Table, put, take};
 use crate::fragment::destination_rule::DestinationRule;
 use crate::fragment::kubernetes::{EndpointSlice, Namespace, Pod, Service};
-use crate::fragment::mesh::Mesh;
+use crate::fragment::mesh::{Mesh, ROOT_NAMESPACE};
 use crate::fragment::meta::Selector;
 use crate::fragment::security::{AuthorizationPolicy, PeerAuthentication};
 use crate::fragment::sidecar::Sidecar;
@@ -55,6 +55,8 @@ pub struct World {
     pub sidecars: Table<Sidecar>,
     /// What is found by host, by address and by label.
     pub index: Arc<Index>,
+    /// Mesh-wide settings by namespace.
+    settings: BTreeMap<Arc<str>, Arc<Mesh>>,
     stale: Stale,
 }
 
@@ -62,7 +64,7 @@ impl World {
     /// Takes an object in, new or changed.
     pub fn apply(&mut self, fragment: Fragment) -> Dirty {
         match fragment {
-            Fragment::Mesh(mesh) => self.set_mesh(mesh),
+            Fragment::Mesh(namespace, mesh) => self.set_mesh(namespace, Some(mesh)),
             Fragment::Namespace(namespace) => {
                 let key = namespace.name.clone();
                 put(&mut self.namespaces, key, namespace, |_| Dirty::default())
@@ -111,7 +113,7 @@ impl World {
             _ => {}
         }
         match key {
-            FragmentKey::Mesh => self.set_mesh(Mesh::default()),
+            FragmentKey::Mesh(namespace) => self.set_mesh(namespace.clone(), None),
             FragmentKey::Namespace(name) => take(&mut self.namespaces, name, |_| Dirty::default()),
             FragmentKey::Service(name) => take(&mut self.services, name, Dirty::of_service),
             FragmentKey::Pod(name) => take(&mut self.pods, name, Dirty::of_pod),
@@ -181,9 +183,16 @@ impl World {
         self.index.services_by_host.get(host).and_then(|name| self.services.get(name))
     }
 
-    fn set_mesh(&mut self, mesh: Mesh) -> Dirty {
-        let same = *self.mesh == mesh;
-        self.mesh = Arc::new(mesh);
+    /// Of two root namespaces with settings, ours counts.
+    fn set_mesh(&mut self, namespace: Arc<str>, mesh: Option<Mesh>) -> Dirty {
+        match mesh {
+            Some(mesh) => drop(self.settings.insert(namespace, Arc::new(mesh))),
+            None => drop(self.settings.remove(&namespace)),
+        }
+        let first = self.settings.get(ROOT_NAMESPACE).or_else(|| self.settings.values().next());
+        let mesh = first.cloned().unwrap_or_default();
+        let same = self.mesh == mesh;
+        self.mesh = mesh;
         if same { Dirty::default() } else { Dirty::all() }
     }
 }

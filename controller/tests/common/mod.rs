@@ -119,7 +119,8 @@ impl Controller {
         tokio::spawn(grpc::serve(listener, identity, certificates, push, shutdown.clone()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let admin = listener.local_addr().unwrap();
-        let people = Admin { registry, publisher: publisher.clone(), worlds, metrics };
+        let progress = Default::default();
+        let people = Admin { registry, publisher: publisher.clone(), worlds, metrics, progress };
         tokio::spawn(people.serve(listener, shutdown.clone()));
         let _stop = shutdown.clone().drop_guard();
         Self { dir, debounce, grpc, admin, shutdown, _stop, publisher, root_pem }
@@ -135,7 +136,7 @@ impl Controller {
         tokio::spawn(Pipeline::default().run(received, publish));
         let epoch = Epoch::next(&self.dir.path().join("ca")).unwrap();
         let (following, seen) = (publisher.clone(), worlds.clone());
-        tokio::spawn(async move { following.follow(seen, Arc::new([]), epoch).await });
+        tokio::spawn(async move { following.follow(seen, Arc::new([]), Some(epoch)).await });
         let controller = Self::serve(self.dir.clone(), self.debounce, worlds, publisher).await;
         controller.published_after(0).await;
         controller
