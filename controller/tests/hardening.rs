@@ -437,6 +437,7 @@ async fn next(changes: &mut mpsc::Receiver<Changes>) -> (Vec<String>, usize) {
         Event::Apply(object) => format!("+{}", object.id.name),
         Event::Delete(id) => format!("-{}", id.name),
         Event::Reset(objects) => format!("={}", objects.len()),
+        other => format!("{other:?}"),
     };
     (changes.events.iter().map(shown).collect(), changes.problems.len())
 }
