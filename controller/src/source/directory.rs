@@ -23,6 +23,8 @@ pub struct Directory {
 struct File {
     /// What was read; `None` where nothing could be, so that whatever comes next is read anew.
     text: Option<Arc<str>>,
+    /// How many objects there are in each piece of the text.
+    counts: Vec<usize>,
     objects: Vec<Object>,
     problem: Option<Problem>,
 }
@@ -73,6 +75,7 @@ impl Directory {
                 let problem = Problem { path: path.clone(), line: 0, reason, effect: kept(&old) };
                 File {
                     text: None,
+                    counts: Vec::new(),
                     objects: old.map(|old| old.objects).unwrap_or_default(),
                     problem: Some(problem),
                 }
@@ -97,22 +100,89 @@ impl Directory {
 }
 
 impl File {
+    /// Reads a file's text. Of one that was read before only what changed, from the first to the last piece that did.
     fn read(path: &Arc<Path>, text: Arc<str>, old: Option<Self>) -> Self {
-        let parsed = yaml::parse(&text)
-            .map_err(|e| Problem { path: path.clone(), line: e.line, reason: e.reason, effect: "" })
-            .and_then(|documents| {
-                let objects = documents.into_iter().map(|document| Object::of_document(path, document));
-                Ok(objects.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
-            });
-        match parsed {
-            Ok(objects) => Self { text: Some(text), objects, problem: None },
+        let pieces = yaml::pieces(&text);
+        let same = old.as_ref().map_or(Same::default(), |old| old.same(&pieces));
+        let changed = &pieces[same.first..pieces.len() - same.last];
+        match parsed(path, changed, lines(&pieces[..same.first])) {
+            Ok(new) => {
+                let (objects, counts) = match &old {
+                    Some(old) => old.around(&same, new, lines(&pieces[..pieces.len() - same.last])),
+                    None => new,
+                };
+                Self { text: Some(text), counts, objects, problem: None }
+            }
             Err(mut problem) => {
                 problem.effect = kept(&old);
                 let objects = old.map(|old| old.objects).unwrap_or_default();
-                Self { text: Some(text), objects, problem: Some(problem) }
+                Self { text: Some(text), counts: Vec::new(), objects, problem: Some(problem) }
             }
         }
     }
+
+    /// How many pieces are as they were, if this is what they were.
+    fn same(&self, new: &[&str]) -> Same {
+        let text =
+            self.text.as_deref().filter(|_| self.problem.is_none() && new.len() < yaml::DOCUMENT_LIMIT);
+        let old = text.map(yaml::pieces).filter(|old| old.len() == self.counts.len());
+        let Some(old) = old else { return Same::default() };
+        let most = old.len().min(new.len());
+        let first = old.iter().zip(new).take_while(|(a, b)| a == b).count();
+        let last =
+            old.iter().rev().zip(new.iter().rev()).take(most - first).take_while(|(a, b)| a == b).count();
+        Same { first, last, line: lines(&old[..old.len() - last]) }
+    }
+
+    /// The objects before and after those that were read anew; the latter may stand on other lines now.
+    fn around(&self, same: &Same, new: (Vec<Object>, Vec<usize>), line: i32) -> (Vec<Object>, Vec<usize>) {
+        let last = self.counts.len() - same.last;
+        let before: usize = self.counts[..same.first].iter().sum();
+        let after: usize = self.counts[last..].iter().sum();
+        let mut rest = self.objects[self.objects.len() - after..].to_vec();
+        rest.iter_mut().for_each(|object| object.place.moved(line - same.line));
+        let objects = [self.objects[..before].to_vec(), new.0, rest].concat();
+        (objects, [&self.counts[..same.first], &new.1, &self.counts[last..]].concat())
+    }
+}
+
+/// Pieces of a file that are as they were.
+#[derive(Clone, Copy, Debug, Default)]
+struct Same {
+    /// So many at its beginning.
+    first: usize,
+    /// So many at its end.
+    last: usize,
+    /// How many lines stood before those at its end.
+    line: i32,
+}
+
+fn lines(pieces: &[&str]) -> i32 {
+    let newlines = |piece: &&str| piece.bytes().filter(|byte| *byte == b'\n').count();
+    i32::try_from(pieces.iter().map(newlines).sum::<usize>()).unwrap_or(i32::MAX)
+}
+
+/// The objects of some pieces in a row, and how many there are in each; `line` lines stand before them.
+fn parsed(path: &Arc<Path>, pieces: &[&str], line: i32) -> Result<(Vec<Object>, Vec<usize>), Problem> {
+    let documents = yaml::parse(&pieces.concat()).map_err(|e| {
+        let line = if e.line == 0 { 0 } else { e.line.saturating_add_signed(line) };
+        Problem { path: path.clone(), line, reason: e.reason, effect: "" }
+    })?;
+    let ends = pieces.iter().scan(0, |sum, piece| {
+        *sum += lines(&[*piece]);
+        Some(*sum)
+    });
+    let ends: Vec<i32> = ends.collect();
+    let (mut objects, mut counts) = (Vec::new(), vec![0; pieces.len()]);
+    for mut document in documents {
+        let at = i32::try_from(document.line_of("")).unwrap_or(i32::MAX);
+        let piece = ends.partition_point(|end| *end < at).min(pieces.len().saturating_sub(1));
+        document.moved(line);
+        let of = Object::of_document(path, document)?;
+        counts[piece] += of.len();
+        objects.extend(of);
+    }
+    Ok((objects, counts))
 }
 
 fn kept(old: &Option<File>) -> &'static str {
@@ -213,6 +283,36 @@ mod tests {
         let changes = directory.update(files(&[("x.yaml", &format!("# a word\n{}", service("a", 1)))]));
         assert!(changes.events.is_empty());
         assert_eq!(changes.moved[0].place.locate("metadata.name").unwrap().1, 5);
+    }
+
+    #[test]
+    fn what_is_read_again_in_part_is_as_if_it_were_read_whole() {
+        let text = |list: &[(&str, u16)]| -> String {
+            list.iter().map(|(name, port)| format!("---\n# {name}\n{}", service(name, *port))).collect()
+        };
+        let steps: [&[(&str, u16)]; 7] = [
+            &[("a", 1), ("b", 1), ("c", 1)],
+            &[("a", 1), ("b", 2), ("c", 1)],
+            &[("a", 1), ("x", 1), ("b", 2), ("c", 1)],
+            &[("a", 1), ("c", 1)],
+            &[],
+            &[("c", 1), ("c2", 1), ("a", 7)],
+            &[("c", 1), ("a", 7), ("a2", 7)],
+        ];
+        let mut directory = Directory::default();
+        for step in steps {
+            let changed = directory.update(files(&[("x.yaml", &text(step))]));
+            assert!(changed.problems.is_empty());
+            let mut whole = Directory::default();
+            whole.update(files(&[("x.yaml", &text(step))]));
+            let told = |directory: &Directory| -> Vec<_> {
+                let line = |o: &Object, field| o.place.locate(field).map(|(_, line)| line);
+                let all = directory.objects();
+                all.map(|o| (o.id.clone(), o.value.clone(), line(o, "kind"), line(o, "spec.ports[0].port")))
+                    .collect()
+            };
+            assert_eq!(told(&directory), told(&whole), "{step:?}");
+        }
     }
 
     #[test]

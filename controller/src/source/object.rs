@@ -39,10 +39,8 @@ pub enum Place {
     File {
         /// The file.
         path: Arc<Path>,
-        /// The document, for its lines.
+        /// What stands there, for its lines.
         document: Arc<Document>,
-        /// The path of the object inside its document: empty, or `items[3]` of a `List`.
-        inside: Arc<str>,
     },
     /// In the API server.
     Cluster,
@@ -102,26 +100,14 @@ const CLUSTER_SCOPED: [&str; 6] = [
 impl Object {
     /// Takes one document apart: an object, or the items of a `List`.
     pub fn of_document(path: &Arc<Path>, document: Document) -> Result<Vec<Self>, Problem> {
-        let document = Arc::new(document);
-        let problem = |at: &str, reason: String| Problem {
-            path: path.clone(),
-            line: document.line_of(at),
-            reason,
-            effect: "",
+        let read = |document: Document| {
+            let line = document.line_of("");
+            let problem = |reason| Problem { path: path.clone(), line, reason, effect: "" };
+            let id = ObjectId::of(&document.value).map_err(problem)?;
+            let value = document.value.clone();
+            Ok(Self { id, value, place: Place::File { path: path.clone(), document: Arc::new(document) } })
         };
-        let is_list = document.value["kind"].as_str().is_some_and(|kind| kind.ends_with("List"));
-        let parts: Vec<(String, &Value)> = match (&document.value["items"], is_list) {
-            (Value::Array(items), true) => {
-                items.iter().enumerate().map(|(i, item)| (format!("items[{i}]"), item)).collect()
-            }
-            _ => vec![(String::new(), &document.value)],
-        };
-        let read = |(inside, value): (String, &Value)| {
-            let id = ObjectId::of(value).map_err(|reason| problem(&inside, reason))?;
-            let place = Place::File { path: path.clone(), document: document.clone(), inside: inside.into() };
-            Ok(Self { id, value: Arc::new(value.clone()), place })
-        };
-        parts.into_iter().map(read).collect()
+        document.items().into_iter().map(read).collect()
     }
 
     /// `apiVersion`.
@@ -171,21 +157,24 @@ impl Place {
     /// `file:line` of a field, where there is a file.
     pub fn locate(&self, field: &str) -> Option<(Arc<Path>, u32)> {
         match self {
-            Self::File { path, document, inside } => {
-                let dot = if inside.is_empty() || field.is_empty() { "" } else { "." };
-                Some((path.clone(), document.line_of(&format!("{inside}{dot}{field}"))))
-            }
+            Self::File { path, document } => Some((path.clone(), document.line_of(field))),
             Self::Cluster => None,
+        }
+    }
+
+    /// The same, so many lines further down.
+    pub fn moved(&mut self, lines: i32) {
+        if let (Self::File { document, .. }, false) = (self, lines == 0) {
+            Arc::make_mut(document).moved(lines);
         }
     }
 
     /// Whether every field is on the same line of the same file as in `other`.
     pub fn same_lines(&self, other: &Self) -> bool {
         match (self, other) {
-            (
-                Self::File { path: a, document: da, inside: ia },
-                Self::File { path: b, document: db, inside: ib },
-            ) => (a, ia) == (b, ib) && (Arc::ptr_eq(da, db) || da.same_lines(db, ia)),
+            (Self::File { path: a, document: da }, Self::File { path: b, document: db }) => {
+                a == b && (Arc::ptr_eq(da, db) || da.same_lines(db))
+            }
             (Self::Cluster, Self::Cluster) => true,
             _ => false,
         }

@@ -4,6 +4,7 @@
 //! user must look.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
@@ -24,7 +25,7 @@ const STACK: usize = 16 << 20;
 #[derive(Clone, Debug, Default)]
 pub struct Document {
     /// Its content.
-    pub value: Value,
+    pub value: Arc<Value>,
     lines: Lines,
 }
 
@@ -66,6 +67,28 @@ pub fn parse(text: &str) -> Result<Vec<Document>, YamlError> {
     })
 }
 
+/// A text in pieces that can be read by themselves: a new one begins at each `---`. One piece where that is not so,
+/// because of directives or ends of documents.
+pub fn pieces(text: &str) -> Vec<&str> {
+    let special = |line: &str| line.starts_with('%') || line.trim_end() == "...";
+    if text.lines().any(special) {
+        return vec![text];
+    }
+    let (mut all, mut start, mut end) = (Vec::new(), 0, 0);
+    for line in text.split_inclusive('\n') {
+        let marks = line
+            .strip_prefix("---")
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace));
+        if marks && end > start {
+            all.push(&text[start..end]);
+            start = end;
+        }
+        end += line.len();
+    }
+    all.push(&text[start..]);
+    all
+}
+
 fn documents(text: &str) -> Result<Vec<Document>, YamlError> {
     // Depth stays at the parser's own limit, 64, far above what any kind nests.
     let options = serde_saphyr::options! {
@@ -88,13 +111,30 @@ impl Document {
         self.lines_of(path).line
     }
 
-    /// Whether the fields below `path` stand on the same lines in both.
-    pub fn same_lines(&self, other: &Self, path: &str) -> bool {
-        self.lines_of(path) == other.lines_of(path)
+    /// The same, so many lines further down.
+    pub fn moved(&mut self, lines: i32) {
+        self.lines.moved(lines);
+    }
+
+    /// Whether every field stands on the same line in both.
+    pub fn same_lines(&self, other: &Self) -> bool {
+        self.lines == other.lines
+    }
+
+    /// The items of a `List`, each as a document of its own with the lines that it has; else the document itself.
+    pub fn items(mut self) -> Vec<Self> {
+        let is_list = self.value["kind"].as_str().is_some_and(|kind| kind.ends_with("List"));
+        let at = self.value.as_object().and_then(|map| map.keys().position(|key| key == "items"));
+        let (true, Some(at), true) = (is_list, at, self.value["items"].is_array()) else { return vec![self] };
+        let Value::Array(items) = Arc::make_mut(&mut self.value)["items"].take() else { return Vec::new() };
+        let lines =
+            self.lines.below.get_mut(at).map(|lines| std::mem::take(&mut lines.below)).unwrap_or_default();
+        let each = items.into_iter().zip(lines);
+        each.map(|(value, lines)| Self { value: Arc::new(value), lines }).collect()
     }
 
     fn lines_of(&self, path: &str) -> &Lines {
-        let (mut value, mut lines, mut rest) = (&self.value, &self.lines, path);
+        let (mut value, mut lines, mut rest) = (&*self.value, &self.lines, path);
         while let Some((at, inner, after)) = step(value, rest) {
             let Some(below) = lines.below.get(at) else { break };
             (value, lines, rest) = (inner, below, after);
@@ -105,7 +145,14 @@ impl Document {
     fn of(node: Node) -> Self {
         let line = node.line;
         let (value, below) = take(node.raw);
-        Self { value, lines: Lines { line, below } }
+        Self { value: Arc::new(value), lines: Lines { line, below } }
+    }
+}
+
+impl Lines {
+    fn moved(&mut self, lines: i32) {
+        self.line = self.line.saturating_add_signed(lines);
+        self.below.iter_mut().for_each(|below| below.moved(lines));
     }
 }
 
@@ -296,6 +343,14 @@ mod tests {
         for (key, value) in want.as_object().unwrap() {
             assert_eq!(&docs[0].value[key], value, "{key}");
         }
+    }
+
+    #[test]
+    fn pieces_are_the_text_again() {
+        let text = "a: 1\n---\nb: 2\n--- # c\nc: |\n  ---\n---x: 1\n---";
+        assert_eq!(pieces(text), ["a: 1\n", "---\nb: 2\n", "--- # c\nc: |\n  ---\n---x: 1\n", "---"]);
+        assert_eq!(pieces(""), [""]);
+        assert_eq!(pieces("%YAML 1.2\n---\na: 1\n---\nb: 2\n").len(), 1);
     }
 
     #[test]

@@ -24,11 +24,11 @@ pub fn mesh(findings: &mut Findings, data: &std::collections::BTreeMap<String, S
     let parsed = yaml::parse(text).map_err(|e| format!("line {} of it: {}", e.line, e.reason));
     let Some(documents) = findings.take("data.mesh", parsed) else { return mesh };
     let Some(document) = documents.into_iter().next() else { return mesh };
-    let Value::Object(settings) = document.value else {
+    let Value::Object(settings) = &*document.value else {
         findings.error("data.mesh", "is no map of settings");
         return mesh;
     };
-    for (name, value) in &settings {
+    for (name, value) in settings {
         setting(findings, &mut mesh, name, value);
     }
     mesh
