@@ -20,6 +20,7 @@ use crate::echo::http::{self as requests, Context};
 use crate::echo::state::State;
 use crate::echo::tcp;
 use crate::echo::wire::Wire;
+use crate::executor::LocalExecutor;
 
 /// The first bytes of an HTTP/2 connection (RFC 9113 section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -195,18 +196,4 @@ async fn http2(context: Context, stream: TcpStream) -> Result<(), BoxError> {
         () = stop.cancelled() => connection.as_mut().graceful_shutdown(),
     }
     Ok(connection.await?)
-}
-
-/// Runs the streams of HTTP/2 on this thread.
-#[derive(Clone, Copy, Debug)]
-struct LocalExecutor;
-
-impl<F> hyper::rt::Executor<F> for LocalExecutor
-where
-    F: Future + 'static,
-    F::Output: 'static,
-{
-    fn execute(&self, task: F) {
-        tokio::task::spawn_local(task);
-    }
 }

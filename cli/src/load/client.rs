@@ -13,6 +13,8 @@ use hyper::client::conn::{TrySendError, http1, http2};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
+use crate::executor::LocalExecutor;
+
 /// What every request is.
 #[derive(Clone, Debug)]
 pub struct Template {
@@ -158,18 +160,4 @@ fn kind(error: &hyper::Error) -> &'static str {
         source = inner.source();
     }
     "broken"
-}
-
-/// Runs the streams of HTTP/2 on this thread.
-#[derive(Clone, Copy, Debug)]
-struct LocalExecutor;
-
-impl<F> hyper::rt::Executor<F> for LocalExecutor
-where
-    F: Future + 'static,
-    F::Output: 'static,
-{
-    fn execute(&self, task: F) {
-        tokio::task::spawn_local(task);
-    }
 }
