@@ -4,6 +4,8 @@
 //! * `Unary`: the message back. * `ServerStream`: the message back `x-echo-count` times (3). * `ClientStream`: one message
 //! that tells how many messages and bytes came, with their checksum. * `Bidi`: each message back as it comes.
 //!
+//! It also answers gRPC's question of health.
+//!
 //! `x-echo-grpc-status: N` fails the call with that code, before any message.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -21,6 +23,10 @@ use crate::echo::identity::Identity;
 /// Longest message that is taken.
 const MAX_MESSAGE: usize = 16 << 20;
 const SERVICE: &str = "/weft.echo.v1.Echo/";
+/// gRPC's own protocol of health, for probes.
+const HEALTH: &str = "/grpc.health.v1.Health/Check";
+/// Field 1 of its answer: SERVING.
+const SERVING: &[u8] = &[0x08, 1];
 
 /// Code and text of a status that is not OK.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +62,9 @@ fn refused(headers: &HeaderMap, rule: &Behaviour) -> Option<Status> {
 async fn call(request: Request<Incoming>) -> Result<Response<Body>, Status> {
     let (head, body) = request.into_parts();
     let mut messages = Messages::new(body);
+    if head.uri.path() == HEALTH {
+        return Ok(replies(vec![Bytes::from_static(SERVING)]));
+    }
     match head.uri.path().strip_prefix(SERVICE) {
         Some("Unary") => Ok(replies(vec![messages.only().await?])),
         Some("ServerStream") => {

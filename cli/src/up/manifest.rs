@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::up::probe::{PortRef, Probe};
+
 /// A field that one machine has no use for: where an image comes from, which node to run on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Meaningless;
@@ -38,6 +40,9 @@ pub struct Meta {
     pub(crate) creation_timestamp: Meaningless,
     pub(crate) generation: Meaningless,
     pub(crate) managed_fields: Meaningless,
+    pub(crate) owner_references: Meaningless,
+    pub(crate) generate_name: Meaningless,
+    pub(crate) self_link: Meaningless,
     pub(crate) finalizers: Meaningless,
 }
 
@@ -127,6 +132,8 @@ pub struct WorkloadSpec {
     pub(crate) strategy: Meaningless,
     pub(crate) update_strategy: Meaningless,
     pub(crate) ttl_seconds_after_finished: Meaningless,
+    pub(crate) min_ready_seconds: Meaningless,
+    pub(crate) persistent_volume_claim_retention_policy: Meaningless,
 }
 
 /// A claim for storage.
@@ -176,6 +183,14 @@ pub struct PodSpec {
     pub(crate) dns_policy: Meaningless,
 }
 
+impl PodSpec {
+    /// The service account of the pod.
+    pub fn account(&self) -> &str {
+        let written = self.service_account_name.as_deref().or(self.service_account.as_deref());
+        written.filter(|name| !name.is_empty()).unwrap_or("default")
+    }
+}
+
 /// A line of the hosts file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -199,6 +214,10 @@ pub struct SecurityContext {
     pub(crate) allow_privilege_escalation: Meaningless,
     pub(crate) seccomp_profile: Meaningless,
     pub(crate) capabilities: Meaningless,
+    // Nothing that a container writes outside its own directories stays, and none is root.
+    pub(crate) read_only_root_filesystem: Meaningless,
+    pub(crate) privileged: Meaningless,
+    pub(crate) supplemental_groups: Meaningless,
 }
 
 /// A container.
@@ -234,11 +253,23 @@ pub struct Container {
     /// The user.
     pub security_context: Option<SecurityContext>,
     pub(crate) image_pull_policy: Meaningless,
-    pub(crate) resources: Meaningless,
+    /// What it may use: nothing holds it to that here, but variables may tell of it.
+    pub resources: Resources,
     pub(crate) termination_message_path: Meaningless,
     pub(crate) termination_message_policy: Meaningless,
     pub(crate) tty: Meaningless,
     pub(crate) stdin: Meaningless,
+}
+
+/// `resources`, by the names of resources: quantities, as numbers or as text.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Resources {
+    /// The most.
+    pub limits: BTreeMap<String, serde_json::Value>,
+    /// The least.
+    pub requests: BTreeMap<String, serde_json::Value>,
+    pub(crate) claims: Meaningless,
 }
 
 /// A port of a container.
@@ -273,10 +304,23 @@ pub struct Env {
 pub struct ValueFrom {
     /// A field of the pod.
     pub field_ref: Option<FieldRef>,
+    /// A limit or request of the container.
+    pub resource_field_ref: Option<Resource>,
     /// A key of a ConfigMap.
     pub config_map_key_ref: Option<KeyRef>,
     /// A key of a Secret.
     pub secret_key_ref: Option<KeyRef>,
+}
+
+/// A limit or request of the container itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Resource {
+    /// `limits.cpu` and the like.
+    pub resource: String,
+    /// The unit in which it is told; 1 when not given.
+    pub divisor: Option<serde_json::Value>,
+    pub(crate) container_name: Meaningless,
 }
 
 /// A field of the pod.
@@ -349,10 +393,57 @@ pub struct Volume {
     pub config_map: Option<ObjectRef>,
     /// Files from a Secret.
     pub secret: Option<ObjectRef>,
+    /// Files that tell of the pod itself.
+    #[serde(rename = "downwardAPI")]
+    pub downward_api: Option<Downward>,
+    /// Files from several of these.
+    pub projected: Option<Projected>,
     /// A path of this machine.
     pub host_path: Option<HostPath>,
     /// Storage: an empty directory here.
     pub persistent_volume_claim: Option<Meaningless>,
+}
+
+/// Files that tell of the pod itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Downward {
+    /// The files.
+    pub items: Vec<DownwardItem>,
+    pub(crate) default_mode: Meaningless,
+}
+
+/// A file that tells of the pod itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DownwardItem {
+    /// The file's path in the volume.
+    pub path: String,
+    /// What it says.
+    pub field_ref: FieldRef,
+    pub(crate) mode: Meaningless,
+}
+
+/// A volume of several sources.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Projected {
+    /// Whose files are in it.
+    pub sources: Vec<Source>,
+    pub(crate) default_mode: Meaningless,
+}
+
+/// One of several sources of a volume.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Source {
+    /// Files from a ConfigMap.
+    pub config_map: Option<ObjectRef>,
+    /// Files from a Secret.
+    pub secret: Option<ObjectRef>,
+    /// Files that tell of the pod itself.
+    #[serde(rename = "downwardAPI")]
+    pub downward_api: Option<Downward>,
 }
 
 /// A path of this machine.
@@ -379,81 +470,6 @@ pub struct Mount {
     pub read_only: bool,
 }
 
-/// A number or a name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum PortRef {
-    /// A port's number.
-    Number(u16),
-    /// The name of a container's port.
-    Name(String),
-}
-
-/// A probe.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Probe {
-    /// Runs a command in the container.
-    pub exec: Option<ExecProbe>,
-    /// Asks over HTTP.
-    pub http_get: Option<HttpProbe>,
-    /// Opens a connection.
-    pub tcp_socket: Option<TcpProbe>,
-    /// Seconds before the first.
-    pub initial_delay_seconds: Option<u64>,
-    /// Seconds between two (default 10).
-    pub period_seconds: Option<u64>,
-    /// Seconds that one may take (default 1).
-    pub timeout_seconds: Option<u64>,
-    /// How many failures in a row count (default 3).
-    pub failure_threshold: Option<u32>,
-    /// How many successes in a row count (default 1).
-    pub success_threshold: Option<u32>,
-}
-
-/// Succeeds when the command exits with 0.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct ExecProbe {
-    /// The command.
-    pub command: Vec<String>,
-}
-
-/// Succeeds on a status from 200 to 399.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct HttpProbe {
-    /// Which port.
-    pub port: PortRef,
-    /// Which path; `/` when not given.
-    #[serde(default)]
-    pub path: Option<String>,
-    /// Further headers.
-    #[serde(default)]
-    pub http_headers: Vec<Header>,
-    /// Only `HTTP`.
-    #[serde(default)]
-    pub scheme: Option<String>,
-}
-
-/// A header of a probe.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Header {
-    /// Its name.
-    pub name: String,
-    /// Its value.
-    pub value: String,
-}
-
-/// Succeeds when the port accepts.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct TcpProbe {
-    /// Which port.
-    pub port: PortRef,
-}
-
 /// A Service's `spec`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -477,10 +493,26 @@ pub struct ServiceSpec {
     pub kind: Option<String>,
     /// Whether pods that are not ready are found by name too.
     pub publish_not_ready_addresses: bool,
-    pub(crate) external_name: Meaningless,
+    /// The name that an `ExternalName` Service stands for.
+    pub external_name: Option<String>,
     pub(crate) session_affinity: Meaningless,
+    pub(crate) session_affinity_config: Meaningless,
+    pub(crate) allocate_load_balancer_node_ports: Meaningless,
+    pub(crate) health_check_node_port: Meaningless,
+    #[serde(rename = "loadBalancerIP")]
+    pub(crate) load_balancer_ip: Meaningless,
+    pub(crate) load_balancer_class: Meaningless,
+    pub(crate) load_balancer_source_ranges: Meaningless,
+    pub(crate) traffic_distribution: Meaningless,
     pub(crate) internal_traffic_policy: Meaningless,
     pub(crate) external_traffic_policy: Meaningless,
+}
+
+impl ServiceSpec {
+    /// The name that it stands for, if it is `ExternalName`.
+    pub fn external(&self) -> Option<&str> {
+        self.external_name.as_deref().filter(|_| self.kind.as_deref() == Some("ExternalName"))
+    }
 }
 
 /// A port of a Service.

@@ -20,10 +20,14 @@ pub mod wire;
 pub mod rootfs;
 /// Links, addresses, routes and rules.
 pub mod net;
+/// Probes, as manifests have them.
+pub mod probe;
 /// The Kubernetes objects.
 pub mod manifest;
 /// A directory of them.
 pub mod files;
+/// What containers get to know: variables, and files of volumes.
+pub mod values;
 /// What a pod's agent has to run.
 pub mod plan;
 /// What a pod's annotations say of its sidecar's environment.

@@ -2,14 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use base64::Engine;
 use serde::{Deserialize, Serialize};
 
-use crate::up::manifest::{
-    Container, Data, Env, EnvFrom, Item, Map, Meta, ObjectRef, PodSpec, Port, PortRef, Probe, Template,
-    ValueFrom, Volume,
-};
+use crate::up::manifest::{Container, Map, Meta, PodSpec, Port, Template, Volume};
 use crate::up::net::PodAddress;
+use crate::up::probe::{PortRef, Probe};
+use crate::up::values::{Identity, References, Values, expand};
 
 /// The image that needs no image.
 pub const ECHO_IMAGE: &str = "weft/echo";
@@ -140,6 +138,8 @@ pub enum Action {
     Http(u16, String, Vec<(String, String)>),
     /// A port.
     Tcp(u16),
+    /// A port and a service's name, by gRPC's protocol of health.
+    Grpc(u16, String),
 }
 
 /// A pod's sidecar: what of the pod's annotations concerns its redirection.
@@ -161,34 +161,12 @@ pub struct SidecarPlan {
     pub exclude_outbound_ranges: Vec<ipnet::IpNet>,
 }
 
-/// What a pod may refer to: the ConfigMaps and Secrets of all namespaces by `namespace/name`.
-#[derive(Clone, Copy, Debug)]
-pub struct References<'a> {
-    /// ConfigMaps.
-    pub config_maps: &'a BTreeMap<String, Data>,
-    /// Secrets.
-    pub secrets: &'a BTreeMap<String, Data>,
-}
-
-/// Who a new pod is.
-#[derive(Clone, Debug)]
-pub struct Identity {
-    /// Unique in this mesh.
-    pub uid: String,
-    /// Where it is.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
-    /// Its addresses.
-    pub address: PodAddress,
-}
-
 /// Resolves a template for one pod. The sidecar is the caller's to add.
 ///
 /// # Errors
 /// The path of the field that cannot be resolved, and why.
 pub fn plan(identity: &Identity, template: &Template, refs: References<'_>) -> Result<PodPlan, String> {
-    let pod = Pod { identity, template, refs };
+    let pod = Pod { template, values: Values { identity, template, refs } };
     let spec = &template.spec;
     let containers = pod.containers("containers", &spec.containers)?;
     if containers.is_empty() {
@@ -227,12 +205,6 @@ pub fn check(meta: &Meta, template: &Template, refs: References<'_>) -> Result<(
     };
     plan(&identity, template, refs).map(drop)?;
     sidecar(&template.metadata).map(drop)
-}
-
-/// The service account of a pod.
-pub fn service_account(spec: &PodSpec) -> &str {
-    let written = spec.service_account_name.as_deref().or(spec.service_account.as_deref());
-    written.filter(|name| !name.is_empty()).unwrap_or("default")
 }
 
 /// The number of a named port, in whichever container has it.
@@ -301,9 +273,8 @@ fn bad_item(name: &str, item: &str) -> String {
 }
 
 struct Pod<'a> {
-    identity: &'a Identity,
     template: &'a Template,
-    refs: References<'a>,
+    values: Values<'a>,
 }
 
 impl Pod<'_> {
@@ -313,7 +284,7 @@ impl Pod<'_> {
     }
 
     fn container(&self, c: &Container) -> Result<ContainerPlan, String> {
-        let env = self.env(c)?;
+        let env = self.values.env(c)?;
         let words = c.command.iter().chain(&c.args).map(|word| expand(word, &env));
         let mut argv: Vec<String> = words.collect();
         if c.command.is_empty() {
@@ -371,105 +342,13 @@ impl Pod<'_> {
         })
     }
 
-    fn env(&self, c: &Container) -> Result<Vec<(String, String)>, String> {
-        let mut env = vec![("HOSTNAME".to_owned(), self.identity.name.clone())];
-        for (index, from) in c.env_from.iter().enumerate() {
-            self.env_from(from, &mut env).map_err(|e| format!("envFrom[{index}]{e}"))?;
-        }
-        for (index, variable) in c.env.iter().enumerate() {
-            let value = self.variable(variable, &env).map_err(|e| format!("env[{index}]{e}"))?;
-            if let Some(value) = value {
-                set(&mut env, &variable.name, value);
-            }
-        }
-        Ok(env)
-    }
-
-    fn env_from(&self, from: &EnvFrom, env: &mut Vec<(String, String)>) -> Result<(), String> {
-        let sources = [(&from.config_map_ref, false), (&from.secret_ref, true)];
-        for (reference, secret) in sources {
-            let Some(reference) = reference else { continue };
-            for (key, value) in self.data(&reference.name, secret, reference.optional)? {
-                let text = String::from_utf8(value).map_err(|_| format!(": key {key:?} is not text"))?;
-                set(env, &format!("{}{key}", from.prefix), text);
-            }
-        }
-        Ok(())
-    }
-
-    fn variable(&self, variable: &Env, env: &[(String, String)]) -> Result<Option<String>, String> {
-        match &variable.value_from {
-            None => Ok(Some(expand(variable.value.as_deref().unwrap_or(""), env))),
-            Some(ValueFrom { field_ref: Some(field), .. }) => {
-                let value = self.field(&field.field_path);
-                value.map(Some).ok_or_else(|| {
-                    format!(".valueFrom.fieldRef.fieldPath: {:?} is not known here", field.field_path)
-                })
-            }
-            Some(ValueFrom { config_map_key_ref: Some(key), .. }) => self.key(key, false),
-            Some(ValueFrom { secret_key_ref: Some(key), .. }) => self.key(key, true),
-            Some(_) => {
-                Err(".valueFrom: only fieldRef, configMapKeyRef and secretKeyRef are known here".into())
-            }
-        }
-    }
-
-    fn key(&self, key: &crate::up::manifest::KeyRef, secret: bool) -> Result<Option<String>, String> {
-        let value = self.data(&key.name, secret, key.optional)?.remove(&key.key);
-        match value {
-            Some(bytes) => {
-                String::from_utf8(bytes).map(Some).map_err(|_| format!(": key {:?} is not text", key.key))
-            }
-            None if key.optional => Ok(None),
-            None => Err(format!(": {:?} has no key {:?}", key.name, key.key)),
-        }
-    }
-
-    fn field(&self, path: &str) -> Option<String> {
-        let (id, meta) = (self.identity, &self.template.metadata);
-        let keyed = |prefix: &str, map: &Map| {
-            let key = path.strip_prefix(prefix)?.strip_suffix("']")?;
-            Some(map.get(key).cloned().unwrap_or_default())
-        };
-        let addresses = || id.address.all().iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
-        match path {
-            "metadata.name" => Some(id.name.clone()),
-            "metadata.namespace" => Some(id.namespace.clone()),
-            "metadata.uid" => Some(id.uid.clone()),
-            "spec.serviceAccountName" => Some(service_account(&self.template.spec).to_owned()),
-            "spec.nodeName" => Some("local".into()),
-            "status.podIP" => Some(id.address.v4.to_string()),
-            "status.podIPs" => Some(addresses()),
-            "status.hostIP" => Some(crate::up::net::GATEWAY.to_string()),
-            _ => keyed("metadata.labels['", &meta.labels)
-                .or_else(|| keyed("metadata.annotations['", &meta.annotations)),
-        }
-    }
-
     fn volume(&self, volume: &Volume) -> Result<VolumePlan, String> {
-        let files = |reference: &ObjectRef, secret| {
-            let data = self.data(&reference.name, secret, reference.optional);
-            data.and_then(|data| picked(data, &reference.items)).map(Content::Files)
-        };
-        let content = match volume {
-            Volume { config_map: Some(reference), .. } => files(reference, false),
-            Volume { secret: Some(reference), .. } => files(reference, true),
-            Volume { host_path: Some(host), .. } => Ok(Content::Host(host.path.clone())),
-            _ => Ok(Content::Empty),
+        let content = match &volume.host_path {
+            Some(host) => Ok(Content::Host(host.path.clone())),
+            None => self.values.files(volume).map(|files| files.map_or(Content::Empty, Content::Files)),
         };
         let content = content.map_err(|e| format!("spec.volumes[{}]{e}", volume.name))?;
         Ok(VolumePlan { name: volume.name.clone(), content })
-    }
-
-    fn data(&self, name: &str, secret: bool, optional: bool) -> Result<BTreeMap<String, Vec<u8>>, String> {
-        let (all, kind) =
-            if secret { (self.refs.secrets, "Secret") } else { (self.refs.config_maps, "ConfigMap") };
-        let key = format!("{}/{name}", self.identity.namespace);
-        match all.get(&key) {
-            Some(data) => decode(data, secret),
-            None if optional => Ok(BTreeMap::new()),
-            None => Err(format!(": there is no {kind} {key}")),
-        }
     }
 
     fn probe(&self, probe: &Probe) -> Result<ProbePlan, String> {
@@ -491,7 +370,10 @@ impl Pod<'_> {
                     headers,
                 )
             }
-            _ => return Err(": one of exec, httpGet and tcpSocket is required here".into()),
+            Probe { grpc: Some(grpc), .. } => {
+                Action::Grpc(grpc.port, grpc.service.clone().unwrap_or_default())
+            }
+            _ => return Err(": one of exec, grpc, httpGet and tcpSocket is required".into()),
         };
         Ok(ProbePlan {
             action,
@@ -513,67 +395,10 @@ fn restart(spec: &PodSpec) -> Result<Restart, String> {
     }
 }
 
-fn set(env: &mut Vec<(String, String)>, name: &str, value: String) {
-    env.retain(|(n, _)| n != name);
-    env.push((name.to_owned(), value));
-}
-
-fn decode(data: &Data, secret: bool) -> Result<BTreeMap<String, Vec<u8>>, String> {
-    let decoded = |(key, value): (&String, &String)| {
-        let bytes = base64::engine::general_purpose::STANDARD.decode(value.trim());
-        bytes.map(|b| (key.clone(), b)).map_err(|e| format!(": key {key:?} is not base64: {e}"))
-    };
-    let plain = |(key, value): (&String, &String)| (key.clone(), value.clone().into_bytes());
-    let mut all = BTreeMap::new();
-    if secret {
-        all.extend(data.data.iter().map(decoded).collect::<Result<Vec<_>, _>>()?);
-        all.extend(data.string_data.iter().map(plain));
-    } else {
-        all.extend(data.data.iter().map(plain));
-        all.extend(data.binary_data.iter().map(decoded).collect::<Result<Vec<_>, _>>()?);
-    }
-    Ok(all)
-}
-
-fn picked(mut data: BTreeMap<String, Vec<u8>>, items: &[Item]) -> Result<BTreeMap<String, Vec<u8>>, String> {
-    if items.is_empty() {
-        return Ok(data);
-    }
-    let each = items.iter().map(|item| {
-        let value = data.remove(&item.key).ok_or_else(|| format!(".items: no key {:?}", item.key))?;
-        Ok((item.path.clone(), value))
-    });
-    each.collect()
-}
-
-/// Replaces `$(NAME)` by the variable's value; `$$(NAME)` stands for `$(NAME)`, unknown names stay as they are.
-fn expand(text: &str, env: &[(String, String)]) -> String {
-    let (mut out, mut rest) = (String::with_capacity(text.len()), text);
-    while let Some(at) = rest.find('$') {
-        out.push_str(&rest[..at]);
-        rest = &rest[at + 1..];
-        if let Some(after) = rest.strip_prefix('$') {
-            out.push('$');
-            rest = after;
-            continue;
-        }
-        let name = rest.strip_prefix('(').and_then(|r| r.split_once(')'));
-        let found =
-            name.and_then(|(name, after)| env.iter().find(|(n, _)| n == name).map(|(_, v)| (v, after)));
-        match found {
-            Some((value, after)) => {
-                out.push_str(value);
-                rest = after;
-            }
-            None => out.push('$'),
-        }
-    }
-    out + rest
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::up::manifest::Data;
 
     fn template(yaml: &str) -> Template {
         serde_saphyr::from_str(yaml).unwrap()
@@ -594,12 +419,6 @@ mod tests {
     }
 
     #[test]
-    fn variables_are_expanded_as_kubernetes_does() {
-        let env = [("A".to_owned(), "1".to_owned())];
-        assert_eq!(expand("$(A) $$(A) $(B) $A $", &env), "1 $(A) $(B) $A $");
-    }
-
-    #[test]
     fn environment_comes_from_fields_and_config_maps() {
         let plan = planned(
             "{spec: {containers: [{name: c, command: [run, '$(IP):80'], envFrom: [{configMapRef: {name: settings}}],
@@ -609,6 +428,27 @@ mod tests {
         let c = &plan.containers[0];
         assert_eq!(c.argv, ["run", "10.244.0.2:80"]);
         assert!(c.env.contains(&("L2".into(), "very high".into())), "{:?}", c.env);
+    }
+
+    #[test]
+    fn volumes_and_variables_tell_of_the_pod_itself() {
+        let plan = planned(
+            "{metadata: {labels: {app: web, tier: a}}, spec: {
+              containers: [{name: c, command: [run], resources: {limits: {cpu: 1500m, memory: 64Mi}}, env: [
+                {name: CPU, valueFrom: {resourceFieldRef: {resource: limits.cpu}}},
+                {name: MEM, valueFrom: {resourceFieldRef: {resource: limits.memory, divisor: 1Mi}}}]}],
+              volumes: [
+                {name: v, downwardAPI: {items: [{path: labels, fieldRef: {fieldPath: metadata.labels}}]}},
+                {name: w, projected: {sources: [{configMap: {name: settings}},
+                  {downwardAPI: {items: [{path: name, fieldRef: {fieldPath: metadata.name}}]}}]}}]}}",
+        )
+        .unwrap();
+        let has = |name: &str, value: &str| plan.containers[0].env.contains(&(name.into(), value.into()));
+        assert!(has("CPU", "2") && has("MEM", "64"), "{:?}", plan.containers[0].env);
+        let Content::Files(labels) = &plan.volumes[0].content else { panic!("files") };
+        assert_eq!(labels["labels"], b"app=\"web\"\ntier=\"a\"\n");
+        let Content::Files(all) = &plan.volumes[1].content else { panic!("files") };
+        assert_eq!((all["name"].as_slice(), all["LEVEL"].as_slice()), (&b"web-0"[..], &b"high"[..]));
     }
 
     #[test]

@@ -7,7 +7,6 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::up::plan;
 use crate::up::rollout::Kind;
 use crate::up::services::Service;
 use crate::up::supervisor::pods::Pod;
@@ -69,7 +68,7 @@ fn pod(pod: &Pod) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Pod", "metadata": metadata,
         "spec": {
-            "serviceAccountName": plan::service_account(&pod.template.spec), "nodeName": "local", "containers": containers,
+            "serviceAccountName": pod.template.spec.account(), "nodeName": "local", "containers": containers,
         },
         "status": {
             "phase": if pod.ending { "Running" } else { pod.report.phase.as_str() },

@@ -19,11 +19,12 @@ use crate::up::agent::{self, Order, Report, Surroundings};
 use crate::up::api::{Event, PodState};
 use crate::up::manifest::Template;
 use crate::up::net::{self, PodAddress};
-use crate::up::plan::{self, Identity, PodPlan};
+use crate::up::plan::{self, PodPlan};
 use crate::up::process::{self, Reaper};
 use crate::up::proxy_config;
 use crate::up::rollout::{Kind, Workload};
 use crate::up::supervisor::{HOME, Input, Inputs, Mesh, pod_dir};
+use crate::up::values::Identity;
 use crate::up::wire::Channel;
 use crate::up::{logs, wire};
 
@@ -78,7 +79,7 @@ impl Pod {
             reason: self.reason(),
             ips: self.plan.address.all(),
             labels: self.template.metadata.labels.clone(),
-            service_account: plan::service_account(&self.template.spec).to_owned(),
+            service_account: self.template.spec.account().to_owned(),
             containers: self.report.containers.clone(),
             pid: self.pid,
             since: self.since,
@@ -133,7 +134,7 @@ impl Mesh {
         )?;
         fs::write(dir.join("hosts"), hosts_with_own(&self.hosts_of(&plan.namespace), &plan))?;
         if plan.sidecar.is_some() {
-            token(&dir, &plan, plan::service_account(&template.spec))?;
+            token(&dir, &plan, template.spec.account())?;
         }
         let link = format!("pod{}", self.made);
         let launch =
@@ -271,7 +272,7 @@ fn sidecar(plan: &PodPlan, template: &Template) -> Result<plan::SidecarPlan, Str
         variable("WEFT_POD_NAME", plan.name.clone()),
         variable("WEFT_POD_NAMESPACE", plan.namespace.clone()),
         variable("WEFT_POD_IPS", addresses.join(",")),
-        variable("WEFT_SERVICE_ACCOUNT", plan::service_account(&template.spec).to_owned()),
+        variable("WEFT_SERVICE_ACCOUNT", template.spec.account().to_owned()),
         variable("WEFT_CONTROLLER", format!("https://{}:15012", net::GATEWAY)),
         variable("WEFT_WORKERS", "1".into()),
     ]);
