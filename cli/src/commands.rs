@@ -78,6 +78,10 @@ pub struct Down {
   weft exec deploy/client -- curl -s http://web/           as the application would: through its sidecar
   weft exec -c weft-proxy web-0 -- curl -s 127.0.0.1:15000/config_dump
   weft exec @mesh -- tcpdump -ni any tcp                   in the network between the pods
+  weft exec @mesh -- curl -s http://10.244.0.2:8080/       a pod, from outside and past the caller's sidecar
+
+With -c weft-proxy the command has the sidecar's rights in the pod's network: 127.0.0.1 is the pod's own, and what goes
+elsewhere is redirected as the application's is. Only the sidecar itself marks its packets as its own.
 
 The exit code is the command's; 128 and the signal's number when it was killed; 125 when it could not be started.")]
 pub struct ExecArgs {
@@ -159,6 +163,12 @@ async fn detached(mesh: &mut Mesh, interrupts: &mut Interrupts, limit: Duration)
         () = interrupts.next() => bail!("interrupted; the mesh was ended"),
     }
     mesh.detach().await?;
+    let wrong = mesh.state().await?.errors.len();
+    if wrong > 0 {
+        output::warning(format!(
+            "{wrong} errors stand in the manifests: what they say of is not there, or as it was before"
+        ));
+    }
     output::progress(format!("ready; `weft get -N {0}` shows it, `weft down -N {0}` ends it", mesh.name()));
     Ok(ExitCode::SUCCESS)
 }

@@ -168,7 +168,7 @@ fn sidecar_table(state: &State, told: &Value) -> Table {
             pod.name.clone(),
             ready.into(),
             sidecar.restarts.to_string(),
-            configuration(pod, told),
+            if sidecar.running { configuration(pod, told) } else { "does not run".into() },
         ]);
     }
     table

@@ -3,14 +3,16 @@
 //! Every file stands for itself. One that cannot be read as it stands now keeps the objects that it held when it last could,
 //! so that a half-written or broken file changes nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use weft_controller::source::files::manifests;
 
 use crate::up::manifest::{Data, Meta, Object, PodSpec, ServiceSpec, Template, WorkloadSpec};
 
@@ -73,6 +75,17 @@ pub struct Found {
     pub file: PathBuf,
     /// The line that its document starts on.
     pub line: usize,
+    /// Its document.
+    pub text: Arc<str>,
+}
+
+impl Found {
+    /// Something about it; a message that begins with a field's path stands on the field's line.
+    pub fn problem(&self, message: String) -> Problem {
+        let path = message.split_once(": ").map_or("", |(path, _)| path);
+        let line = self.line + if path.contains(' ') { 0 } else { line_of(&self.text, path) };
+        Problem { file: self.file.clone(), line, resource: self.resource.clone(), message }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -172,18 +185,13 @@ fn parse_into(state: &mut FileState, name: &Path, text: String) {
     state.errors = parsed.errors;
 }
 
-fn list(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
-    let mut names = Vec::new();
-    for entry in fs::read_dir(dir)? {
-        let path = entry?.path();
-        let known = matches!(path.extension().and_then(|e| e.to_str()), Some("yaml" | "yml" | "json"));
-        let hidden = path.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.starts_with('.'));
-        if known && !hidden && path.is_file() {
-            names.push(path);
-        }
+/// Every manifest below the directory, as the controller finds them.
+fn list(dir: &Path) -> std::io::Result<BTreeSet<PathBuf>> {
+    let mut found = manifests(dir);
+    match found.unreadable.pop() {
+        Some((_, e)) => Err(e),
+        None => Ok(found.files),
     }
-    names.sort();
-    Ok(names)
 }
 
 fn read(name: &Path) -> Result<String, String> {
@@ -283,9 +291,8 @@ fn object(value: Value, document: &Document<'_>, parsed: &mut Parsed) {
     let mut ignored = Vec::new();
     match entity(&api, &kind, value, &mut ignored) {
         Ok(entity) => {
-            let found =
-                Found { entity, resource: resource.clone(), file: document.file.into(), line: document.line };
-            parsed.found.push(found);
+            let (file, line, text) = (document.file.into(), document.line, document.text.into());
+            parsed.found.push(Found { entity, resource: resource.clone(), file, line, text });
         }
         Err((path, message)) => parsed.errors.push(problem(&path, message)),
     }
@@ -360,10 +367,15 @@ fn typed<T: for<'de> Deserialize<'de>>(value: Value, ignored: &mut Vec<String>) 
     result.map_err(|e| (track.path().to_string(), e.to_string()))
 }
 
-/// Paths name optional fields with a `?`, which nobody writes.
+/// Paths name optional fields with a `?`, which nobody writes, and items by `.0` where errors have `[0]`.
 fn clean(path: &str) -> String {
-    let kept: Vec<&str> = path.split('.').filter(|segment| *segment != "?").collect();
-    kept.join(".")
+    path.split('.').filter(|segment| *segment != "?").fold(String::new(), |path, segment| {
+        match (path.is_empty(), segment.parse::<usize>()) {
+            (_, Ok(index)) => format!("{path}[{index}]"),
+            (true, _) => segment.to_owned(),
+            (false, _) => format!("{path}.{segment}"),
+        }
+    })
 }
 
 /// The line, counted from 0 in its document, on which a field stands, as far as block style tells.
@@ -420,7 +432,7 @@ mod tests {
         assert_eq!(parsed.errors, []);
         assert_eq!(
             parsed.warnings[0].to_string(),
-            "a.yaml:9: Pod default/a: spec.containers.0.lifecycle: has no effect in a local mesh"
+            "a.yaml:9: Pod default/a: spec.containers[0].lifecycle: has no effect in a local mesh"
         );
     }
 

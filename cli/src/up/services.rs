@@ -161,11 +161,49 @@ pub fn hosts(namespace: &str, services: &[Service], pods: &[Backend<'_>]) -> Str
         for address in &service.addresses {
             let _ = writeln!(text, "{address} {names}");
         }
-        if service.addresses.is_empty() {
-            headless(&mut text, service, pods, namespace, &names);
+        match service.spec.external() {
+            Some(name) => external(&mut text, meant(name, services), pods, &names),
+            None if service.addresses.is_empty() => headless(&mut text, service, pods, namespace, &names),
+            None => {}
         }
     }
     text
+}
+
+/// What the name of an `ExternalName` Service means.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Meant<'a> {
+    /// An address.
+    Address(IpAddr),
+    /// A Service of this mesh.
+    Service(&'a Service),
+}
+
+/// What a name means to every pod: an address, or `NAME.NAMESPACE.svc` with or without `cluster.local`.
+pub fn meant<'a>(name: &str, services: &'a [Service]) -> Option<Meant<'a>> {
+    if let Ok(address) = name.parse() {
+        return Some(Meant::Address(address));
+    }
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let name = name.strip_suffix(".cluster.local").unwrap_or(name).strip_suffix(".svc")?;
+    let (name, namespace) = name.split_once('.')?;
+    let same =
+        |s: &&Service| s.meta.name == name && s.meta.namespace == namespace && s.spec.external().is_none();
+    services.iter().find(same).map(Meant::Service)
+}
+
+fn external(text: &mut String, meant: Option<Meant<'_>>, pods: &[Backend<'_>], names: &str) {
+    let addresses = match meant {
+        None => Vec::new(),
+        Some(Meant::Address(address)) => vec![address],
+        Some(Meant::Service(service)) if service.addresses.is_empty() => {
+            service.backends(pods).filter(|p| p.ready).flat_map(|p| p.address.all()).collect()
+        }
+        Some(Meant::Service(service)) => service.addresses.clone(),
+    };
+    for address in addresses {
+        let _ = writeln!(text, "{address} {names}");
+    }
 }
 
 fn headless(text: &mut String, service: &Service, pods: &[Backend<'_>], namespace: &str, names_: &str) {
@@ -212,6 +250,24 @@ mod tests {
         let mut addresses = Addresses::default();
         let all = (0..2000).map(|n| addresses.assign(&meta(&format!("s{n}")), &spec("{}")).unwrap()[0]);
         assert_eq!(all.collect::<BTreeSet<_>>().len(), 2000);
+    }
+
+    #[test]
+    fn external_names_stand_for_services_and_addresses() {
+        let service =
+            |name: &str, yaml: &str, addresses| Service { meta: meta(name), spec: spec(yaml), addresses };
+        let alias =
+            |to: &str| service("alias", &format!("{{type: ExternalName, externalName: {to}}}"), vec![]);
+        let hosts_with = |to: &str| {
+            hosts("default", &[alias(to), service("web", "{}", vec![IpAddr::from([10, 96, 0, 1])])], &[])
+        };
+        for name in ["web.default.svc.cluster.local", "web.default.svc", "web.default.svc.cluster.local."] {
+            assert!(hosts_with(name).contains("\n10.96.0.1 alias alias.default "), "{name}");
+        }
+        assert!(hosts_with("192.0.2.7").contains("\n192.0.2.7 alias "));
+        for name in ["example.com", "web.other.svc", "alias.default.svc"] {
+            assert!(!hosts_with(name).contains("alias"), "{name}");
+        }
     }
 
     #[test]

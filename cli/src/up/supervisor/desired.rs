@@ -7,9 +7,10 @@ use xxhash_rust::xxh64::xxh64;
 
 use crate::up::files::{Entity, Found, Problem};
 use crate::up::manifest::{Claim, Data, Map, Meta, Template, Volume, WorkloadSpec};
-use crate::up::plan::{self, References};
+use crate::up::plan;
 use crate::up::rollout::{Kind, Workload};
-use crate::up::services::{Addresses, Service};
+use crate::up::services::{Addresses, Service, meant};
+use crate::up::values::References;
 
 /// What is wanted.
 #[derive(Debug, Default)]
@@ -24,6 +25,8 @@ pub(crate) struct Desired {
     pub(crate) secrets: BTreeMap<String, Data>,
     /// What cannot be done.
     pub(crate) problems: Vec<Problem>,
+    /// What is done, but may not do what it seems to.
+    pub(crate) warnings: Vec<Problem>,
 }
 
 impl Desired {
@@ -55,6 +58,7 @@ impl Desired {
                 _ => {}
             }
         }
+        all.unnamed(objects);
         all.services
             .sort_by(|a, b| (&a.meta.namespace, &a.meta.name).cmp(&(&b.meta.namespace, &b.meta.name)));
         all
@@ -77,7 +81,8 @@ impl Desired {
             template.labels.entry("security.istio.io/tlsMode".into()).or_insert_with(|| "istio".into());
         }
         if let Err(message) = plan::check(&meta, &workload.template, self.refs()) {
-            self.problem(found, message);
+            let of_template = workload.kind != Kind::Pod;
+            self.problem(found, if of_template { format!("spec.template.{message}") } else { message });
             let Some(kept) = before.workloads.get(&workload.key) else { return };
             workload = kept.clone();
         } else {
@@ -101,9 +106,24 @@ impl Desired {
         format!("{:010x}", xxh64(parts.as_bytes(), 0) >> 24)
     }
 
+    /// Names outside the mesh mean nothing in it: there is no name server.
+    fn unnamed(&mut self, objects: &[&Found]) {
+        for found in objects {
+            let Entity::Service(meta, spec) = &found.entity else { continue };
+            let Some(name) = spec.external().filter(|name| meant(name, &self.services).is_none()) else {
+                continue;
+            };
+            let message = format!(
+                "spec.externalName: {name:?} is no Service of this mesh and no address, and there is no name server: \
+                 {} is not found by its name here",
+                meta.name
+            );
+            self.warnings.push(found.problem(message));
+        }
+    }
+
     fn problem(&mut self, found: &Found, message: String) {
-        let (file, line, resource) = (found.file.clone(), found.line, found.resource.clone());
-        self.problems.push(Problem { file, line, resource, message });
+        self.problems.push(found.problem(message));
     }
 }
 
@@ -182,7 +202,7 @@ mod tests {
         assert!(
             bad.problems[0]
                 .to_string()
-                .starts_with("a.yaml:1: Deployment shop/web: spec.containers[0].command")
+                .starts_with("a.yaml:8: Deployment shop/web: spec.template.spec.containers[0].command")
         );
     }
 

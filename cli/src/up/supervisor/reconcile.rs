@@ -59,7 +59,8 @@ impl Mesh {
     /// Tells what is new, and when nothing is wrong any more.
     fn tell_problems(&mut self) {
         let errors = self.errors();
-        let warnings = [self.folder.warnings(), self.reports.1.clone()].concat();
+        let warnings =
+            [self.folder.warnings(), self.desired.warnings.clone(), self.reports.1.clone()].concat();
         let mended = errors.is_empty() && self.had_errors;
         self.had_errors = !errors.is_empty();
         let before = std::mem::take(&mut self.told);

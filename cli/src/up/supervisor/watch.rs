@@ -41,6 +41,6 @@ fn watcher(dir: &Path, tell: mpsc::UnboundedSender<()>) -> notify::Result<notify
             let _ = tell.send(());
         }
     })?;
-    watcher.watch(dir, RecursiveMode::NonRecursive)?;
+    watcher.watch(dir, RecursiveMode::Recursive)?;
     Ok(watcher)
 }
