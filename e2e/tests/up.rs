@@ -228,7 +228,9 @@ spec:
   replicas: 2
   template:
     metadata: {labels: {app: db}}
-    spec: {containers: [{name: c, image: weft/echo, readinessProbe: {tcpSocket: {port: 8080}}}]}
+    spec:
+      containers:
+      - {name: c, image: weft/echo, startupProbe: {tcpSocket: {port: 8080}}, readinessProbe: {grpc: {port: 8080}}}
 ---
 apiVersion: v1
 kind: Service
@@ -249,6 +251,41 @@ spec:
     spec: {restartPolicy: Never, containers: [{name: c, command: [sh, -c, "echo done"]}]}
 "#;
 
+/// A name for another Service; in a folder below, which counts as well.
+const ALIAS: &str = "
+apiVersion: v1
+kind: Service
+metadata: {name: alias}
+spec: {type: ExternalName, externalName: db.default.svc.cluster.local}
+";
+
+/// A probe that fails only as often as it is written to, however often it is looked whether the container is there yet.
+const SLOW: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: slow}
+spec:
+  containers:
+  - name: slow
+    command: [sh, -c, 'sleep 2; touch /tmp/up; exec sleep infinity']
+    startupProbe: {exec: {command: [test, -e, /tmp/up]}, periodSeconds: 2, failureThreshold: 3}
+";
+
+#[test]
+fn a_container_that_starts_slowly_has_the_time_that_its_probe_gives_it() {
+    if lacking(&[]) {
+        return;
+    }
+    let manifests = Manifests::new();
+    manifests.save("slow.yaml", SLOW);
+    run(async {
+        let mesh = manifests.up().await?;
+        let state = mesh.wait_ready(LIMIT).await?;
+        assert_eq!(state.pods[0].containers[0].restarts, 0);
+        mesh.down().await
+    });
+}
+
 #[test]
 fn volumes_probes_init_containers_stateful_sets_and_jobs_work() {
     if lacking(&["curl"]) {
@@ -256,6 +293,8 @@ fn volumes_probes_init_containers_stateful_sets_and_jobs_work() {
     }
     let manifests = Manifests::new();
     manifests.save("full.yaml", FULL);
+    fs::create_dir(manifests.path().join("below")).unwrap();
+    manifests.save("below/alias.yaml", ALIAS);
     run(async {
         let mesh = manifests.up().await?;
         let over = |s: &State| s.ready && s.pods.iter().any(|p| p.phase == "Succeeded");
@@ -270,6 +309,7 @@ fn volumes_probes_init_containers_stateful_sets_and_jobs_work() {
         let (code, answer) = sh(&mesh, "full", &format!("{CURL} http://db-1.db:8080/")).await?;
         let second = state.pods.iter().find(|p| p.name == "db-1").unwrap();
         assert_eq!((code, answer), (0, format!("200 {}", second.ips[0])));
+        assert!(sh(&mesh, "full", &format!("{CURL} http://alias:8080/")).await?.1.starts_with("200 "));
         if second.ips.len() > 1 {
             let (_, answer) = sh(&mesh, "full", &format!("{CURL} http://db6/")).await?;
             assert!(answer.starts_with("200 fd00:10:96::"), "{answer}");
