@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -159,7 +160,7 @@ fn read(file: &Path) -> Result<Vec<Document>> {
 
 fn document(text: &str) -> Result<Option<Document>> {
     let parsed = yaml::parse(text)?.into_iter().next();
-    Ok(parsed.map(|parsed| Document { text: text.to_owned(), value: parsed.value }))
+    Ok(parsed.map(|parsed| Document { text: text.to_owned(), value: Arc::unwrap_or_clone(parsed.value) }))
 }
 
 /// The documents of a file. A line that begins with `---` ends one wherever it stands.

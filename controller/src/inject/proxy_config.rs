@@ -1,6 +1,7 @@
 //! The annotation `proxy.istio.io/config`: Istio's ProxyConfig as YAML.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -31,7 +32,9 @@ pub(super) fn read(pod: &Value, warnings: &mut Vec<String>) -> Result<ProxyConfi
     let broken = |e: yaml::YamlError| error(at(KEY), format!("line {} of it: {}", e.line, e.reason));
     let documents = yaml::parse(text).map_err(broken)?;
     let Some(document) = documents.into_iter().next() else { return Ok(config) };
-    let Value::Object(settings) = document.value else { return Err(error(at(KEY), "is no map of settings")) };
+    let Value::Object(settings) = Arc::unwrap_or_clone(document.value) else {
+        return Err(error(at(KEY), "is no map of settings"));
+    };
     for (name, value) in &settings {
         config.set(name, value, warnings)?;
     }

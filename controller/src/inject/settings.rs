@@ -4,6 +4,7 @@
 //! path of the field.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -192,7 +193,7 @@ impl InjectionSettings {
     pub fn parse(text: &str) -> Result<Self, SettingsError> {
         let broken = |e: yaml::YamlError| error(KEY, format!("line {} of it: {}", e.line, e.reason));
         let document = yaml::parse(text).map_err(broken)?.into_iter().next().unwrap_or_default();
-        let value = match document.value {
+        let value = match Arc::unwrap_or_clone(document.value) {
             Value::Null => Value::Object(serde_json::Map::new()),
             value => value,
         };

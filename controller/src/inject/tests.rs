@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use serde_json::json;
 
@@ -39,7 +40,8 @@ fn pod() -> Value {
 
 /// The documents of a file: a ConfigMap with the settings, Namespaces, and what is to be injected.
 fn golden(text: &str) -> String {
-    let documents: Vec<Value> = yaml::parse(text).unwrap().into_iter().map(|d| d.value).collect();
+    let documents: Vec<Value> =
+        yaml::parse(text).unwrap().into_iter().map(|d| Arc::unwrap_or_clone(d.value)).collect();
     let mut injector = injector();
     if let Some(map) = documents.iter().find(|d| d["kind"] == "ConfigMap") {
         injector.settings = InjectionSettings::parse(map["data"][settings::KEY].as_str().unwrap()).unwrap();
@@ -99,7 +101,7 @@ fn f15_the_patch_makes_the_pod() {
         let path = entry.unwrap().path();
         let Ok(text) = std::fs::read_to_string(&path) else { continue };
         for document in yaml::parse(&text).unwrap_or_default() {
-            let (labels, pod) = (enabled(), document.value);
+            let (labels, pod) = (enabled(), Arc::unwrap_or_clone(document.value));
             let namespace = Namespace { name: "shop", labels: &labels };
             let review = injector().review(namespace, &pod);
             let mut patched = pod.clone();
