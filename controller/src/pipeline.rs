@@ -16,6 +16,7 @@ use crate::validate::mesh::NAME as SETTINGS;
 use crate::validate::{key_of, validate};
 use crate::world::World;
 use crate::world::dirty::Dirty;
+use crate::world::share::Shared;
 
 /// How much longer the rest after a publication is than the publication took.
 const REST: u32 = 4;
@@ -41,6 +42,8 @@ pub struct Published {
 pub struct Pipeline {
     world: World,
     reports: Reports,
+    /// What many objects have in common.
+    shared: Shared,
     /// Everything in force, so that a reset knows what is gone.
     held: BTreeSet<FragmentKey>,
     /// What a listing that is under way has not named yet.
@@ -64,8 +67,8 @@ struct Unnamed {
 impl Default for Pipeline {
     fn default() -> Self {
         let (world, reports, held) = (World::default(), Reports::default(), BTreeSet::new());
-        let unnamed = BTreeMap::new();
-        Self { world, reports, held, unnamed, synced: false, revision: 0, rested_at: Instant::now() }
+        let (shared, unnamed) = (Shared::default(), BTreeMap::new());
+        Self { world, reports, shared, held, unnamed, synced: false, revision: 0, rested_at: Instant::now() }
     }
 }
 
@@ -207,7 +210,8 @@ impl Pipeline {
         let verdict = validate(object);
         self.reports.set_object(object, &verdict.findings);
         // What is refused leaves its last good version in force.
-        let Some(fragment) = verdict.fragment else { return Dirty::default() };
+        let Some(mut fragment) = verdict.fragment else { return Dirty::default() };
+        self.shared.share(&mut fragment);
         self.held.extend(key);
         self.world.apply(fragment)
     }

@@ -124,8 +124,12 @@ fn f1_an_edit_touches_what_it_is_about_and_nothing_else() {
     edited.value = Arc::new(value);
     let dirty = take(&mut world, &[edited]);
     let names = world.services.values().map(|service| ResourceName::Service(service.service_name()));
-    assert_eq!(names.filter(|name| dirty.touches(name)).count(), 1, "one of {SERVICES} is compiled again");
-    assert!(!dirty.touches(&ResourceName::Workload));
+    assert_eq!(
+        names.filter(|name| dirty.touches(&pod("x"), name)).count(),
+        1,
+        "one of {SERVICES} is compiled again"
+    );
+    assert!(!dirty.touches(&pod("x"), &ResourceName::Workload));
     let (old, new) = (&before.index, &world.index);
     assert!(Arc::ptr_eq(&old.pods_by_address, &new.pods_by_address), "pods are not indexed again");
     assert!(Arc::ptr_eq(&old.services_by_host, &new.services_by_host), "services are not indexed again");

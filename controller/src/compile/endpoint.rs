@@ -90,10 +90,10 @@ fn from_slice<'a>(
     slice: &'a fragment::EndpointSlice,
 ) -> impl Iterator<Item = Found<'a>> + use<'a> {
     let ready = |e: &&SliceEndpoint| e.ready || service.publish_not_ready;
-    slice.endpoints.iter().filter(ready).map(move |e| Found {
-        ip: e.ip.to_canonical(),
-        pod: e.pod.as_ref().and_then(|name| world.pods.get(name)),
-        slice: Some((slice, e)),
+    slice.endpoints.iter().filter(ready).filter_map(move |e| {
+        // A pod of which nothing is known yet may have a sidecar: it is no endpoint before that is known.
+        let pod = e.pod.as_ref().map(|name| world.pods.get(name).ok_or(())).transpose().ok()?;
+        Some(Found { ip: e.ip.to_canonical(), pod, slice: Some((slice, e)) })
     })
 }
 

@@ -77,7 +77,7 @@ pub struct Pod {
     /// Whether it shares its node's network (`spec.hostNetwork`): its address is not its own.
     pub host_network: bool,
     /// Named ports of its containers.
-    pub ports: Vec<(Arc<str>, u16)>,
+    pub ports: Arc<[(Arc<str>, u16)]>,
 }
 
 /// An EndpointSlice.

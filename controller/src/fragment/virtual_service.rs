@@ -112,6 +112,18 @@ pub struct Target {
     pub index: usize,
 }
 
+impl VirtualService {
+    /// Every destination of its routes.
+    pub fn targets(&self) -> impl Iterator<Item = &Target> {
+        let of_http = self.http.iter().filter_map(|rule| match &rule.action {
+            HttpAction::Forward(forward) => Some(forward.destinations.iter().map(|d| &d.target)),
+            HttpAction::Redirect(_) | HttpAction::Respond(_) => None,
+        });
+        let of_tcp = self.tcp.iter().flat_map(|rule| rule.destinations.iter().map(|(target, _)| target));
+        of_http.flatten().chain(of_tcp)
+    }
+}
+
 /// Whether a block takes every request, of whatever path, and asks for nothing else.
 pub fn takes_every_path(request: &HttpMatch) -> bool {
     let any_path = match &request.uri {

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use weft_api::pb::config::{DeltaRequest, DeltaResponse};
 use weft_api::session::server::Change;
+use weft_core::model::name::ResourceName;
 
 use super::publisher::{Compiler, Subscriber};
 use super::registry::Entry;
@@ -133,8 +134,9 @@ impl SidecarStream {
             // What a sidecar hears first is not news.
             pending.told = update.at.filter(|_| pending.compiler.is_some());
             let subscribed: Vec<_> = session.names().map(|(name, ..)| name.clone()).collect();
-            for name in subscribed.iter().filter(|name| update.dirty.iter().any(|dirty| dirty.touches(name)))
-            {
+            let pod = &self.entry.sidecar.pod;
+            let touched = |name: &&ResourceName| update.dirty.iter().any(|dirty| dirty.touches(pod, name));
+            for name in subscribed.iter().filter(touched) {
                 session.mark(name);
             }
         }

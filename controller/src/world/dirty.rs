@@ -1,24 +1,28 @@
 //! Which resources a change may have changed: what need not be compiled again, is not.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use weft_core::model::name::ResourceName;
+use weft_core::model::name::{ObjectName, ResourceName};
 
 use crate::fragment::destination_rule::DestinationRule;
-use crate::fragment::kubernetes::{EndpointSlice, Pod, Service, host_of};
+use crate::fragment::kubernetes::{EndpointSlice, host_of};
 use crate::fragment::virtual_service::VirtualService;
 
 /// Which resources a change may have changed. Too much is only slow; too little is a defect.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dirty {
     everything: bool,
-    workloads: bool,
-    addresses: bool,
-    all_services: bool,
-    hosts: BTreeSet<Arc<str>>,
-    /// Namespaces of which the pods changed: endpoints of their services.
-    endpoints: BTreeSet<Arc<str>>,
+    pub(super) all_workloads: bool,
+    pub(super) all_addresses: bool,
+    pub(super) all_services: bool,
+    /// Pods whose own workload changed.
+    pub(super) workloads: BTreeSet<ObjectName>,
+    /// Addresses that mean something else.
+    pub(super) addresses: BTreeSet<IpAddr>,
+    /// Hosts of services, for their routes, clusters and endpoints.
+    pub(super) hosts: BTreeSet<Arc<str>>,
 }
 
 impl Dirty {
@@ -29,28 +33,12 @@ impl Dirty {
 
     /// Every workload.
     pub fn workloads() -> Self {
-        Self { workloads: true, ..Self::default() }
-    }
-
-    /// What a service touches: itself, addresses, and the inbound ports of pods behind it.
-    pub fn of_service(service: &Service) -> Self {
-        let hosts = BTreeSet::from([service.host()]);
-        let endpoints = BTreeSet::from([service.meta.name.namespace.clone()]);
-        // A route elsewhere may name the service's host: its clusters' ports follow the service's.
-        Self { workloads: true, addresses: true, all_services: true, hosts, endpoints, everything: false }
-    }
-
-    /// What a pod touches: its own workload, addresses, and endpoints of services in its namespace.
-    pub fn of_pod(pod: &Pod) -> Self {
-        let endpoints = BTreeSet::from([pod.meta.name.namespace.clone()]);
-        Self { workloads: true, addresses: true, endpoints, ..Self::default() }
+        Self { all_workloads: true, ..Self::default() }
     }
 
     /// What an EndpointSlice touches: the endpoints of its service.
     pub fn of_slice(slice: &EndpointSlice) -> Self {
-        let hosts = BTreeSet::from([host_of(&slice.service)]);
-        let endpoints = BTreeSet::from([slice.service.namespace.clone()]);
-        Self { hosts, endpoints, ..Self::default() }
+        Self { hosts: BTreeSet::from([host_of(&slice.service)]), ..Self::default() }
     }
 
     /// What a VirtualService touches: its hosts; a wildcard is every service.
@@ -66,11 +54,12 @@ impl Dirty {
     /// Adds what another change touched.
     pub fn add(&mut self, other: Self) {
         self.everything |= other.everything;
-        self.workloads |= other.workloads;
-        self.addresses |= other.addresses;
+        self.all_workloads |= other.all_workloads;
+        self.all_addresses |= other.all_addresses;
         self.all_services |= other.all_services;
+        self.workloads.extend(other.workloads);
+        self.addresses.extend(other.addresses);
         self.hosts.extend(other.hosts);
-        self.endpoints.extend(other.endpoints);
     }
 
     /// Whether nothing was touched.
@@ -78,21 +67,21 @@ impl Dirty {
         *self == Self::default()
     }
 
-    /// Whether a resource may have changed.
-    pub fn touches(&self, name: &ResourceName) -> bool {
-        let service = |host: &Arc<str>, namespace: &Arc<str>| {
-            self.all_services || self.hosts.contains(host) || self.endpoints.contains(namespace)
-        };
+    /// Whether a resource may have changed for a client.
+    pub fn touches(&self, client: &ObjectName, name: &ResourceName) -> bool {
+        let service = |host: &Arc<str>| self.all_services || self.hosts.contains(host);
         self.everything
             || match name {
-                ResourceName::Workload => self.workloads,
-                ResourceName::Address(_) => self.addresses,
-                ResourceName::Service(name) => service(&name.host, &name.namespace),
-                ResourceName::Endpoints(name) => service(&name.service.host, &name.service.namespace),
+                ResourceName::Workload => self.all_workloads || self.workloads.contains(client),
+                ResourceName::Address(key) => {
+                    self.all_addresses || self.addresses.contains(&key.ip.to_canonical())
+                }
+                ResourceName::Service(name) => service(&name.host),
+                ResourceName::Endpoints(name) => service(&name.service.host),
             }
     }
 
-    fn of_hosts<'a>(hosts: impl Iterator<Item = &'a Arc<str>>) -> Self {
+    pub(super) fn of_hosts<'a>(hosts: impl Iterator<Item = &'a Arc<str>>) -> Self {
         let hosts: BTreeSet<_> = hosts.cloned().collect();
         let all_services = hosts.iter().any(|host| host.starts_with('*'));
         Self { all_services, hosts, ..Self::default() }

@@ -23,9 +23,11 @@ pub struct Index {
     pub services_by_external_address: Arc<HashMap<IpAddr, Vec<ObjectName>>>,
     /// Services by one label of their selectors, the oldest first.
     pub(super) services_by_label: Arc<HashMap<LabelHash, Vec<Arc<Service>>>>,
+    /// By namespace, the hosts of services that select no pods: their endpoints are written by hand.
+    pub services_without_selector: Arc<HashMap<Arc<str>, Vec<Arc<str>>>>,
     /// Pod addresses to pods; those of pods that have ended or share their node's are left out.
     pub pods_by_address: Arc<HashMap<IpAddr, ObjectName>>,
-    /// Pods by each of their labels.
+    /// Pods by each of their labels, but for those that every pod has a value of its own of.
     pub(super) pods_by_label: Arc<HashMap<LabelHash, Vec<Arc<Pod>>>>,
     /// Every address that means something, in order.
     pub known_addresses: Arc<BTreeSet<IpAddr>>,
@@ -33,6 +35,8 @@ pub struct Index {
     pub slices_by_service: Arc<HashMap<ObjectName, Vec<Arc<EndpointSlice>>>>,
     /// VirtualServices by host, the oldest first.
     pub virtual_services: Arc<ByHost<VirtualService>>,
+    /// From a host to the hosts whose VirtualServices lead to it.
+    pub routed_to: Arc<HashMap<Arc<str>, Vec<Arc<str>>>>,
     /// DestinationRules by host, the oldest first.
     pub destination_rules: Arc<ByHost<DestinationRule>>,
 }
@@ -67,6 +71,21 @@ pub(super) fn label_hash(namespace: &str, key: &str, value: &str) -> LabelHash {
     hash.digest()
 }
 
+/// Labels that tell pods apart rather than bring them together.
+const SELDOM_SELECTED: [&str; 6] = [
+    "pod-template-hash",
+    "controller-revision-hash",
+    "statefulset.kubernetes.io/pod-name",
+    "apps.kubernetes.io/pod-index",
+    "batch.kubernetes.io/controller-uid",
+    "controller-uid",
+];
+
+/// Whether pods are found by a label.
+pub(super) fn is_indexed(label: &str) -> bool {
+    !SELDOM_SELECTED.contains(&label)
+}
+
 impl Index {
     /// The index of a world, of which `stale` says what changed.
     pub(super) fn renewed(&self, world: &World, stale: Stale) -> Self {
@@ -91,6 +110,7 @@ impl Index {
         if stale.virtual_services {
             let mut objects: Vec<_> = world.virtual_services.in_force().cloned().collect();
             objects.sort_by(|a, b| a.meta.age.cmp(&b.meta.age));
+            index.routed_to = Arc::new(routed_to(&objects));
             index.virtual_services = Arc::new(ByHost::of(objects, |o| &o.hosts));
         }
         if stale.destination_rules {
@@ -107,6 +127,7 @@ impl Index {
         let (mut by_host, mut by_label) = (HashMap::new(), HashMap::<_, Vec<_>>::new());
         let mut by_address: HashMap<IpAddr, Vec<ObjectName>> = HashMap::new();
         let mut by_external: HashMap<IpAddr, Vec<ObjectName>> = HashMap::new();
+        let mut without_selector: HashMap<Arc<str>, Vec<Arc<str>>> = HashMap::new();
         for service in services {
             let name = &service.meta.name;
             by_host.insert(service.host(), name.clone());
@@ -116,14 +137,21 @@ impl Index {
             for ip in &service.external_addresses {
                 by_external.entry(ip.to_canonical()).or_default().push(name.clone());
             }
-            if let Some((key, value)) = service.selector.as_ref().and_then(|selector| selector.0.first()) {
-                by_label.entry(label_hash(&name.namespace, key, value)).or_default().push(service.clone());
+            match service.selector.as_ref().and_then(|selector| selector.0.first()) {
+                Some((key, value)) => {
+                    by_label
+                        .entry(label_hash(&name.namespace, key, value))
+                        .or_default()
+                        .push(service.clone());
+                }
+                None => without_selector.entry(name.namespace.clone()).or_default().push(service.host()),
             }
         }
         self.services_by_host = Arc::new(by_host);
         self.services_by_address = Arc::new(by_address);
         self.services_by_external_address = Arc::new(by_external);
         self.services_by_label = Arc::new(by_label);
+        self.services_without_selector = Arc::new(without_selector);
     }
 
     fn take_pods(&mut self, world: &World) {
@@ -133,13 +161,23 @@ impl Index {
             if !pod.ended && !pod.host_network {
                 by_address.extend(pod.addresses.iter().map(|ip| (ip.to_canonical(), name.clone())));
             }
-            for (key, value) in pod.meta.labels.iter() {
+            for (key, value) in pod.meta.labels.iter().filter(|(key, _)| is_indexed(key)) {
                 by_label.entry(label_hash(&name.namespace, key, value)).or_default().push(pod.clone());
             }
         }
         self.pods_by_address = Arc::new(by_address);
         self.pods_by_label = Arc::new(by_label);
     }
+}
+
+fn routed_to(objects: &[Arc<VirtualService>]) -> HashMap<Arc<str>, Vec<Arc<str>>> {
+    let mut routed: HashMap<Arc<str>, Vec<Arc<str>>> = HashMap::new();
+    for object in objects {
+        for target in object.targets() {
+            routed.entry(target.host.clone()).or_default().extend(object.hosts.iter().cloned());
+        }
+    }
+    routed
 }
 
 impl<T> Default for ByHost<T> {

@@ -10,6 +10,10 @@ pub mod dirty;
 pub mod table;
 /// From hosts and addresses to objects.
 pub mod index;
+/// What a pod or a service touches in the world around it.
+mod touched;
+/// One copy of what many objects have in common.
+pub mod share;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,8 +21,9 @@ use std::sync::Arc;
 use weft_core::model::name::ObjectName;
 
 use self::dirty::Dirty;
-use self::index::{Index, Stale, label_hash};
+use self::index::{Index, Stale, is_indexed, label_hash};
 use self::table::{Table, put, take};
+use self::touched::{by_change, by_pod, by_service};
 use crate::fragment::destination_rule::DestinationRule;
 use crate::fragment::kubernetes::{EndpointSlice, Namespace, Pod, Service};
 use crate::fragment::mesh::{Mesh, ROOT_NAMESPACE};
@@ -36,13 +41,13 @@ pub struct World {
     /// Mesh-wide settings.
     pub mesh: Arc<Mesh>,
     /// Namespaces by name.
-    pub namespaces: BTreeMap<Arc<str>, Arc<Namespace>>,
+    pub namespaces: Arc<BTreeMap<Arc<str>, Arc<Namespace>>>,
     /// Services.
-    pub services: BTreeMap<ObjectName, Arc<Service>>,
+    pub services: Arc<BTreeMap<ObjectName, Arc<Service>>>,
     /// Pods.
-    pub pods: BTreeMap<ObjectName, Arc<Pod>>,
+    pub pods: Arc<BTreeMap<ObjectName, Arc<Pod>>>,
     /// EndpointSlices.
-    pub slices: BTreeMap<ObjectName, Arc<EndpointSlice>>,
+    pub slices: Arc<BTreeMap<ObjectName, Arc<EndpointSlice>>>,
     /// VirtualServices.
     pub virtual_services: Table<VirtualService>,
     /// DestinationRules.
@@ -67,23 +72,11 @@ impl World {
             Fragment::Mesh(namespace, mesh) => self.set_mesh(namespace, Some(mesh)),
             Fragment::Namespace(namespace) => {
                 let key = namespace.name.clone();
-                put(&mut self.namespaces, key, namespace, |_| Dirty::default())
+                put(Arc::make_mut(&mut self.namespaces), key, namespace, |_| Dirty::default())
             }
-            Fragment::Service(service) => {
-                self.stale.services = true;
-                let key = service.meta.name.clone();
-                put(&mut self.services, key, service, Dirty::of_service)
-            }
-            Fragment::Pod(pod) => {
-                self.stale.pods = true;
-                let key = pod.meta.name.clone();
-                put(&mut self.pods, key, pod, Dirty::of_pod)
-            }
-            Fragment::EndpointSlice(slice) => {
-                self.stale.slices = true;
-                let key = slice.meta.name.clone();
-                put(&mut self.slices, key, slice, Dirty::of_slice)
-            }
+            Fragment::Service(service) => self.put_service(service),
+            Fragment::Pod(pod) => self.put_pod(pod),
+            Fragment::EndpointSlice(slice) => self.put_slice(slice),
             Fragment::VirtualService(o) => {
                 self.stale.virtual_services = true;
                 self.virtual_services.put(o.meta.clone(), o, Dirty::of_virtual_service)
@@ -105,19 +98,18 @@ impl World {
     /// Takes an object out.
     pub fn delete(&mut self, key: &FragmentKey) -> Dirty {
         match key {
-            FragmentKey::Service(_) => self.stale.services = true,
-            FragmentKey::Pod(_) => self.stale.pods = true,
-            FragmentKey::EndpointSlice(_) => self.stale.slices = true,
             FragmentKey::VirtualService(_) => self.stale.virtual_services = true,
             FragmentKey::DestinationRule(_) => self.stale.destination_rules = true,
             _ => {}
         }
         match key {
             FragmentKey::Mesh(namespace) => self.set_mesh(namespace.clone(), None),
-            FragmentKey::Namespace(name) => take(&mut self.namespaces, name, |_| Dirty::default()),
-            FragmentKey::Service(name) => take(&mut self.services, name, Dirty::of_service),
-            FragmentKey::Pod(name) => take(&mut self.pods, name, Dirty::of_pod),
-            FragmentKey::EndpointSlice(name) => take(&mut self.slices, name, Dirty::of_slice),
+            FragmentKey::Namespace(name) => {
+                take(Arc::make_mut(&mut self.namespaces), name, |_| Dirty::default())
+            }
+            FragmentKey::Service(name) => self.take_service(name),
+            FragmentKey::Pod(name) => self.take_pod(name),
+            FragmentKey::EndpointSlice(name) => self.take_slice(name),
             FragmentKey::VirtualService(key) => self.virtual_services.take(key, Dirty::of_virtual_service),
             FragmentKey::DestinationRule(key) => self.destination_rules.take(key, Dirty::of_destination_rule),
             FragmentKey::AuthorizationPolicy(key) => {
@@ -155,8 +147,9 @@ impl World {
             let found = self.index.pods_by_label.get(&label_hash(namespace, key, value));
             found.map(Vec::as_slice).unwrap_or_default()
         };
-        match selector.0.iter().map(by_label).min_by_key(|pods| pods.len()) {
-            None => Box::new(self.pods_of(namespace)),
+        let indexed = selector.0.iter().filter(|(key, _)| is_indexed(key));
+        match indexed.map(by_label).min_by_key(|pods| pods.len()) {
+            None => Box::new(self.pods_of(namespace).filter(|pod| selector.selects(&pod.meta.labels))),
             Some(pods) => Box::new(pods.iter().filter(move |pod| {
                 pod.meta.name.namespace == *namespace && selector.selects(&pod.meta.labels)
             })),
@@ -181,6 +174,55 @@ impl World {
     /// The service of a host.
     pub fn service_of_host(&self, host: &str) -> Option<&Arc<Service>> {
         self.index.services_by_host.get(host).and_then(|name| self.services.get(name))
+    }
+
+    fn put_service(&mut self, new: Service) -> Dirty {
+        let old = self.services.get(&new.meta.name);
+        let dirty = by_change(old, &new, |service| by_service(self, service));
+        if !dirty.is_empty() {
+            self.stale.services = true;
+            Arc::make_mut(&mut self.services).insert(new.meta.name.clone(), Arc::new(new));
+        }
+        dirty
+    }
+
+    fn take_service(&mut self, name: &ObjectName) -> Dirty {
+        let Some(old) = self.services.get(name).cloned() else { return Dirty::default() };
+        self.stale.services = true;
+        Arc::make_mut(&mut self.services).remove(name);
+        by_service(self, &old)
+    }
+
+    fn put_pod(&mut self, new: Pod) -> Dirty {
+        let dirty = by_change(self.pods.get(&new.meta.name), &new, |pod| by_pod(self, pod));
+        if !dirty.is_empty() {
+            self.stale.pods = true;
+            Arc::make_mut(&mut self.pods).insert(new.meta.name.clone(), Arc::new(new));
+        }
+        dirty
+    }
+
+    fn take_pod(&mut self, name: &ObjectName) -> Dirty {
+        let Some(old) = self.pods.get(name).cloned() else { return Dirty::default() };
+        self.stale.pods = true;
+        Arc::make_mut(&mut self.pods).remove(name);
+        by_pod(self, &old)
+    }
+
+    fn put_slice(&mut self, new: EndpointSlice) -> Dirty {
+        let dirty = by_change(self.slices.get(&new.meta.name), &new, Dirty::of_slice);
+        if !dirty.is_empty() {
+            self.stale.slices = true;
+            Arc::make_mut(&mut self.slices).insert(new.meta.name.clone(), Arc::new(new));
+        }
+        dirty
+    }
+
+    fn take_slice(&mut self, name: &ObjectName) -> Dirty {
+        let Some(old) = self.slices.get(name).cloned() else { return Dirty::default() };
+        self.stale.slices = true;
+        Arc::make_mut(&mut self.slices).remove(name);
+        Dirty::of_slice(&old)
     }
 
     /// Of two root namespaces with settings, ours counts.

@@ -191,7 +191,10 @@ impl<'de> DeserializeSeed<'de> for Keep {
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
         match self {
             Self::All => Value::deserialize(deserializer),
-            Self::Mark => IgnoredAny::deserialize(deserializer).map(|_| Value::String(String::new())),
+            Self::Mark => {
+                let there = Option::<IgnoredAny>::deserialize(deserializer)?;
+                Ok(there.map_or(Value::Null, |_| Value::String(String::new())))
+            }
             Self::Members(_) => deserializer.deserialize_any(self),
         }
     }
