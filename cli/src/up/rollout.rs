@@ -74,6 +74,16 @@ pub fn steps(workload: &Workload, pods: &[Seen], held: &[String]) -> Vec<Step> {
     }
 }
 
+/// Whether a workload has all its pods, as wanted now and ready, and no others. A job's pods that failed count no more
+/// once others have taken their places.
+pub fn settled(workload: &Workload, pods: &[Seen]) -> bool {
+    let replaced = |p: &&Seen| matches!(workload.kind, Kind::Job(..)) && p.ended == Some(false);
+    let (failed, counted): (Vec<&Seen>, Vec<&Seen>) = pods.iter().partition(replaced);
+    let fine = |p: &&Seen| (p.ready || p.ended == Some(true)) && p.revision == workload.revision;
+    let gave_up = counted.is_empty() && !failed.is_empty();
+    !gave_up && counted.iter().all(fine) && steps(workload, pods, &[]).is_empty()
+}
+
 /// New pods first; an old one goes when a new one that is ready takes its place.
 fn interchangeable(workload: &Workload, pods: &[Seen]) -> Vec<Step> {
     let wanted = workload.replicas as usize;
@@ -209,5 +219,8 @@ mod tests {
         let ended = |ok| Seen { ended: Some(ok), ..pod("w-a", "2", false) };
         assert_eq!(steps(&w, &[ended(true)], &[]), []);
         assert_eq!(steps(&w, &[ended(false)], &[]), []);
+        assert!(settled(&w, &[ended(true)]) && !settled(&w, &[ended(false)]));
+        let patient = workload(Kind::Job(1, 1, 6), 1);
+        assert!(settled(&patient, &[ended(false), ended(true)]) && !settled(&patient, &[ended(false)]));
     }
 }

@@ -198,9 +198,7 @@ impl Mesh {
         let settled = |workload: &Workload| {
             let pods: Vec<Seen> =
                 self.pods.values().filter(|p| p.owner == workload.key && !p.ending).map(see).collect();
-            let fine =
-                pods.iter().all(|p| (p.ready || p.ended == Some(true)) && p.revision == workload.revision);
-            fine && rollout::steps(workload, &pods, &[]).is_empty()
+            rollout::settled(workload, &pods)
         };
         !self.ending && self.history_began() && self.desired.workloads.values().all(settled)
     }
