@@ -19,7 +19,7 @@ import time
 import urllib.request
 
 FRONT, BACK, UP_H1, UP_H2 = 18090, 18091, 18080, 18081
-CONTROLLER, CONTROLLER_ADMIN = 18100, 18101
+CONTROLLER, CONTROLLER_ADMIN, SIDECARS = 18100, 18101, 18200
 HERE = os.path.dirname(os.path.abspath(__file__))
 BIN = os.environ.get("WEFT_BIN", os.path.join(HERE, "..", "..", "target", "release"))
 
@@ -185,7 +185,7 @@ def start(case, directory, certificates):
     wait("the controller", lambda: os.path.exists(f"{directory}/ca/root-cert.pem"))
     measured = []
     for i, name in enumerate(names):
-        base = 18200 + 100 * i
+        base = SIDECARS + 100 * i
         measured.append(sidecar(directory, name, "127.0.0.2" if name == "client" else "127.0.0.1", base))
         wait(f"the sidecar of {name}", lambda: healthy(base + 21))
     return measured, helpers
