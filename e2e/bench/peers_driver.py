@@ -181,11 +181,15 @@ def start(case, directory, certificates):
     names = ["client", "server"] if case.startswith("mesh") else ["client"]
     for name in names:
         token(directory, name)
-    helpers = [controller(directory)]
-    wait("the controller", lambda: os.path.exists(f"{directory}/ca/root-cert.pem"))
-    measured = []
-    for i, name in enumerate(names):
-        base = SIDECARS + 100 * i
-        measured.append(sidecar(directory, name, "127.0.0.2" if name == "client" else "127.0.0.1", base))
-        wait(f"the sidecar of {name}", lambda: healthy(base + 21))
+    measured, helpers = [], [controller(directory)]
+    try:
+        wait("the controller", lambda: os.path.exists(f"{directory}/ca/root-cert.pem"))
+        for i, name in enumerate(names):
+            base = SIDECARS + 100 * i
+            measured.append(sidecar(directory, name, "127.0.0.2" if name == "client" else "127.0.0.1", base))
+            wait(f"the sidecar of {name}", lambda: healthy(base + 21))
+    except BaseException:
+        for process in measured + helpers:
+            process.kill()
+        raise
     return measured, helpers
