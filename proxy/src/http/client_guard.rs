@@ -1,7 +1,7 @@
 //! What stands between an upstream's connection and hyper: the strict scanner of HTTP/1 bytes. What it refuses becomes
 //! an error that carries a `FramingFault`.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use weft_core::http::head::{HeadScanner, Limits};
 
 use super::fault::FramingFault;
+use super::through::write_through;
 
 /// What the next response on a client connection answers; set before the request is sent.
 #[derive(Clone, Debug, Default)]
@@ -74,25 +75,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for ClientGuard<T> {
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ClientGuard<T> {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().io).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().io).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_flush(cx)
-    }
+    write_through!();
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().io).poll_shutdown(cx)

@@ -7,7 +7,7 @@
 
 use std::future::Future as _;
 use std::hash::{BuildHasher, RandomState};
-use std::io::{self, IoSlice};
+use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -23,6 +23,7 @@ use weft_core::http::head::fault::{Fault, Refusal};
 use weft_core::http::head::{HeadScanner, Limits, Progress};
 
 use super::fault::FramingFault;
+use super::through::write_through;
 
 /// The header of our own request in place of a refused one.
 const REFUSED_HEADER: &str = "x-weft-refused";
@@ -294,25 +295,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for ServerGuard<T> {
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ServerGuard<T> {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().io).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().io).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_flush(cx)
-    }
+    write_through!();
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();

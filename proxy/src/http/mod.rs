@@ -6,8 +6,12 @@ pub mod version;
 pub mod fault;
 /// Where hyper's own tasks run.
 pub mod exec;
+/// The writing half of guards.
+mod through;
 /// The strict scanner of what clients send.
 pub mod guard;
+/// Floods of HTTP/2 frames.
+pub mod frame_guard;
 /// The strict scanner of what upstreams answer.
 pub mod client_guard;
 /// How long a body may take.

@@ -1,5 +1,6 @@
 //! One connection from a client, served by hyper: the guard in front, limits, an orderly end.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
@@ -18,6 +19,7 @@ use weft_core::http::head::Limits;
 use super::body::Body;
 use super::exec::LocalExecutor;
 use super::fault::{Cut, CutError};
+use super::frame_guard::FrameGuard;
 use super::guard::{Exchange, Refused, ServerGuard};
 use super::version::{CONNECTION_WINDOW, HEADER_LIST, HttpVersion, SEND_BUFFER, STREAM_WINDOW};
 use crate::drain::Drain;
@@ -27,6 +29,16 @@ use crate::io::Io;
 const HEAD_TIME: Duration = Duration::from_secs(10);
 /// Requests under way on one HTTP/2 connection.
 const STREAMS: u32 = 1000;
+/// Streams that a client resets before they were looked at, in a row (hardening C1).
+const UNSEEN_RESETS: usize = 20;
+/// Streams that a client makes us reset, over the life of its connection (hardening C2).
+const CAUSED_RESETS: usize = 200;
+/// A client that reads nothing for so long is gone: of HTTP/1 it may be slow, of HTTP/2 it must read always (hardening
+/// A16, C5).
+const HTTP1_WRITE_TIME: Duration = Duration::from_secs(300);
+const HTTP2_WRITE_TIME: Duration = Duration::from_secs(20);
+/// A connection without a request for so long is closed (`idleTimeout` of Istio's HTTP settings).
+const IDLE_TIME: Duration = Duration::from_secs(3600);
 
 /// What answers the requests of one connection.
 pub trait Handle: 'static {
@@ -53,17 +65,61 @@ pub async fn serve<H: Handle>(
     handler: Rc<H>,
     drain: &Drain,
 ) -> hyper::Result<()> {
+    let pulse = Rc::new(Pulse::default());
     match version {
-        HttpVersion::Http1 => serve_http1(io, handler, drain).await,
-        HttpVersion::Http2 => serve_http2(io, handler, drain).await,
+        HttpVersion::Http1 => serve_http1(io, handler, drain, pulse).await,
+        HttpVersion::Http2 => serve_http2(io, handler, drain, pulse).await,
     }
 }
 
-async fn serve_http1<H: Handle>(io: Io, handler: Rc<H>, drain: &Drain) -> hyper::Result<()> {
+/// Whether a connection is in use.
+#[derive(Debug, Default)]
+struct Pulse {
+    begun: Cell<u64>,
+    under_way: Cell<u32>,
+}
+
+/// A request that is being answered.
+struct Beat<'p>(&'p Pulse);
+
+impl Pulse {
+    fn begin(&self) -> Beat<'_> {
+        self.begun.set(self.begun.get().wrapping_add(1));
+        self.under_way.set(self.under_way.get() + 1);
+        Beat(self)
+    }
+
+    /// Waits until there was no request for [`IDLE_TIME`], to twice that: nothing is set anew with each.
+    async fn idle(&self) {
+        let mut seen = self.begun.get();
+        loop {
+            tokio::time::sleep(IDLE_TIME).await;
+            if std::mem::replace(&mut seen, self.begun.get()) == seen && self.under_way.get() == 0 {
+                return;
+            }
+        }
+    }
+}
+
+impl Drop for Beat<'_> {
+    fn drop(&mut self) {
+        self.0.under_way.set(self.0.under_way.get() - 1);
+    }
+}
+
+async fn serve_http1<H: Handle>(
+    mut io: Io,
+    handler: Rc<H>,
+    drain: &Drain,
+    pulse: Rc<Pulse>,
+) -> hyper::Result<()> {
+    io.limit_writes(HTTP1_WRITE_TIME);
     let exchange = Arc::new(Exchange::default());
     let guard = ServerGuard::new(io, Limits::default(), HEAD_TIME, Arc::clone(&exchange));
-    let service =
-        service_fn(move |request| answer_http1(Rc::clone(&handler), request, Arc::clone(&exchange)));
+    let beats = Rc::clone(&pulse);
+    let service = service_fn(move |request| {
+        answer_http1(Rc::clone(&handler), request, Arc::clone(&exchange), Rc::clone(&beats))
+    });
     let mut connection = pin!(
         http1::Builder::new()
             .preserve_header_case(true)
@@ -75,12 +131,20 @@ async fn serve_http1<H: Handle>(io: Io, handler: Rc<H>, drain: &Drain) -> hyper:
         biased;
         ended = connection.as_mut() => return ended,
         () = drain.draining() => connection.as_mut().graceful_shutdown(),
+        () = pulse.idle() => connection.as_mut().graceful_shutdown(),
     }
     connection.await
 }
 
-async fn serve_http2<H: Handle>(io: Io, handler: Rc<H>, drain: &Drain) -> hyper::Result<()> {
-    let service = service_fn(move |request| answer(Rc::clone(&handler), request));
+async fn serve_http2<H: Handle>(
+    mut io: Io,
+    handler: Rc<H>,
+    drain: &Drain,
+    pulse: Rc<Pulse>,
+) -> hyper::Result<()> {
+    io.limit_writes(HTTP2_WRITE_TIME);
+    let beats = Rc::clone(&pulse);
+    let service = service_fn(move |request| answer(Rc::clone(&handler), request, Rc::clone(&beats)));
     let mut connection = pin!(
         http2::Builder::new(LocalExecutor)
             .timer(TokioTimer::new())
@@ -89,12 +153,15 @@ async fn serve_http2<H: Handle>(io: Io, handler: Rc<H>, drain: &Drain) -> hyper:
             .max_send_buf_size(SEND_BUFFER)
             .max_header_list_size(HEADER_LIST)
             .max_concurrent_streams(STREAMS)
-            .serve_connection(TokioIo::new(io), service)
+            .max_pending_accept_reset_streams(UNSEEN_RESETS)
+            .max_local_error_reset_streams(CAUSED_RESETS)
+            .serve_connection(TokioIo::new(FrameGuard::new(io)), service)
     );
     tokio::select! {
         biased;
         ended = connection.as_mut() => return ended,
         () = drain.draining() => connection.as_mut().graceful_shutdown(),
+        () = pulse.idle() => connection.as_mut().graceful_shutdown(),
     }
     connection.await
 }
@@ -104,6 +171,7 @@ async fn answer_http1<H: Handle>(
     handler: Rc<H>,
     request: Request<Incoming>,
     exchange: Arc<Exchange>,
+    pulse: Rc<Pulse>,
 ) -> Result<Response<Body>, CutError> {
     if let Some(refused) = exchange.refused(request.headers()) {
         let mut response = handler.refuse(refused);
@@ -112,7 +180,7 @@ async fn answer_http1<H: Handle>(
     }
     let leaving =
         request.headers().contains_key(header::UPGRADE) || request.method() == http::Method::CONNECT;
-    let response = answer(handler, request).await;
+    let response = answer(handler, request, pulse).await;
     if leaving {
         match &response {
             Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => exchange.tunnel(),
@@ -123,7 +191,12 @@ async fn answer_http1<H: Handle>(
 }
 
 /// A defect in the task of one request is that request's alone.
-async fn answer<H: Handle>(handler: Rc<H>, request: Request<Incoming>) -> Result<Response<Body>, CutError> {
+async fn answer<H: Handle>(
+    handler: Rc<H>,
+    request: Request<Incoming>,
+    pulse: Rc<Pulse>,
+) -> Result<Response<Body>, CutError> {
+    let _beat = pulse.begin();
     let answering = AssertUnwindSafe(Rc::clone(&handler).handle(request)).catch_unwind();
     match answering.await {
         Ok(answered) => answered,
@@ -138,8 +211,6 @@ pub fn refused_stream() -> CutError {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
-
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpListener, TcpStream};
     use tokio::task::LocalSet;

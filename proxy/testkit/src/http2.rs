@@ -28,6 +28,8 @@ pub enum What {
     Cut(&'static str),
     /// Sends every frame back as it comes.
     Echo,
+    /// Nothing, until the client gives it up.
+    Hang,
 }
 
 /// A request as an upstream saw it.
@@ -50,6 +52,7 @@ pub struct Upstream2 {
     pub address: SocketAddr,
     seen: Arc<Mutex<Vec<SeenRequest>>>,
     connections: Arc<AtomicUsize>,
+    begun: Arc<AtomicUsize>,
 }
 
 impl Upstream2 {
@@ -57,13 +60,18 @@ impl Upstream2 {
     pub async fn start(what: Vec<What>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
-        let upstream = Self { address, seen: Arc::default(), connections: Arc::default() };
+        let begun = Arc::default();
+        let upstream = Self { address, seen: Arc::default(), connections: Arc::default(), begun };
         let served = upstream.clone();
-        let calls = Arc::new(AtomicUsize::new(0));
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 served.connections.fetch_add(1, SeqCst);
-                tokio::spawn(serve(stream, what.clone(), Arc::clone(&calls), Arc::clone(&served.seen)));
+                tokio::spawn(serve(
+                    stream,
+                    what.clone(),
+                    Arc::clone(&served.begun),
+                    Arc::clone(&served.seen),
+                ));
             }
         });
         upstream
@@ -72,6 +80,11 @@ impl Upstream2 {
     /// The requests so far that were read to their end.
     pub fn requests(&self) -> Vec<SeenRequest> {
         self.seen.lock().expect("no panic").clone()
+    }
+
+    /// The requests so far that were begun.
+    pub fn begun(&self) -> usize {
+        self.begun.load(SeqCst)
     }
 
     /// The connections so far.
@@ -86,6 +99,7 @@ type Seen = Arc<Mutex<Vec<SeenRequest>>>;
 const STREAMS: u32 = 100;
 
 async fn serve(stream: TcpStream, what: Vec<What>, calls: Arc<AtomicUsize>, seen: Seen) {
+    stream.set_nodelay(true).expect("a socket that stands");
     let mut builder = h2::server::Builder::new();
     let handshake = builder.max_concurrent_streams(STREAMS).handshake(stream);
     let Ok(mut connection) = handshake.await else { return };
@@ -109,6 +123,11 @@ async fn answer(
     match what {
         What::Reset(reason) => {
             respond.send_reset(reason);
+            return Ok(());
+        }
+        What::Hang => {
+            // Ready when the client resets the stream.
+            let _ = std::future::poll_fn(|cx| respond.poll_reset(cx)).await;
             return Ok(());
         }
         What::Echo => {
@@ -143,7 +162,7 @@ async fn answer(
             stream.send_trailers(trailers)
         }
         What::Answer(text) | What::AnswerAndGo(text) => stream.send_data(text.into(), true),
-        What::Reset(_) | What::Cut(_) | What::Echo => Ok(()),
+        What::Reset(_) | What::Cut(_) | What::Echo | What::Hang => Ok(()),
     }
 }
 

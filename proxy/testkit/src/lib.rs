@@ -6,6 +6,8 @@ pub mod generate;
 pub mod ca;
 /// A controller that says what the test sets.
 pub mod controller;
+/// A client of HTTP/2 that sends any frame.
+pub mod frames;
 /// Both ends of HTTP/2.
 pub mod http2;
 /// Both ends of HTTP/1 as bytes.

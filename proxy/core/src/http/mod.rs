@@ -4,6 +4,8 @@
 pub mod grpc;
 /// The strict HTTP/1 scanner.
 pub mod head;
+/// Frames of HTTP/2 that say nothing, counted.
+pub mod frames;
 /// Hop-by-hop fields, fields that no peer may assert, trailers, lists.
 pub mod headers;
 /// `Host` and `:authority`.

@@ -1,0 +1,374 @@
+//! Clients of HTTP/2 that abuse it: floods, bombs, and those that do not read (hardening part C).
+
+use std::time::Duration;
+
+use weft_core::model::protocol::Protocol;
+use weft_proxy::http::version::HttpVersion::{Http1, Http2};
+use weft_testkit::frames::{
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, GO_AWAY, HEADERS, PING, PRIORITY, RESET, RawClient,
+    RawFrame, SETTINGS, WINDOW_UPDATE, frame, get, list,
+};
+use weft_testkit::http2::{Upstream2, What};
+use weft_testkit::wire::{Step, Upstream, Wire};
+use weft_testkit::world::World;
+
+use crate::bed::{Bed, on_worker};
+
+/// ENHANCE_YOUR_CALM, REFUSED_STREAM.
+const CALM: u32 = 11;
+const REFUSED: u32 = 7;
+/// `:status: 200` (RFC 7541, appendix A).
+const STATUS_200: u8 = 0x88;
+/// SETTINGS_INITIAL_WINDOW_SIZE.
+const WINDOW: u16 = 4;
+
+const WHOLE: u8 = END_STREAM | END_HEADERS;
+
+/// A client of a sidecar before an upstream that never answers.
+async fn before_silence() -> (Upstream, RawClient) {
+    let upstream = Upstream::start(vec![vec![Step::Hang]]).await;
+    let world = World::new().service("a", Protocol::Auto, &[upstream.address]);
+    let proxy = Bed::new(&world).outbound(&world, "a", Http2).await;
+    (upstream, RawClient::connect(proxy, &[]).await)
+}
+
+/// A client of a sidecar before an upstream that answers.
+async fn before_answers() -> (Upstream2, RawClient) {
+    let upstream = Upstream2::start(vec![What::Answer("fine")]).await;
+    let world = World::new().service("a", Protocol::Auto, &[upstream.address]);
+    let proxy = Bed::new(&world).outbound(&world, "a", Http2).await;
+    (upstream, RawClient::connect(proxy, &[]).await)
+}
+
+/// The code of the GOAWAY with which the connection ended.
+async fn sent_away(client: &mut RawClient) -> Option<u32> {
+    client.rest().await.iter().rev().find(|frame| frame.kind == GO_AWAY).and_then(RawFrame::code)
+}
+
+#[tokio::test]
+async fn c1_resets_in_a_row_end_the_connection() {
+    on_worker(async {
+        let (_upstream, mut client) = before_silence().await;
+        let mut burst = Vec::new();
+        for stream in (1..400).step_by(2) {
+            burst.extend(frame(HEADERS, WHOLE, stream, get()));
+            burst.extend(frame(RESET, 0, stream, 8_u32.to_be_bytes()));
+        }
+        client.send(burst).await;
+        assert_eq!(sent_away(&mut client).await, Some(CALM));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn c1_resets_with_pauses_end_the_connection_too() {
+    on_worker(async {
+        let (_upstream, mut client) = before_silence().await;
+        let mut resets = 0;
+        for stream in (1..4000).step_by(2) {
+            client.send(frame(HEADERS, WHOLE, stream, get())).await;
+            client.send(frame(PING, 0, 0, [0; 8])).await;
+            if client.next_of(PING).await.is_none() {
+                break;
+            }
+            client.send(frame(RESET, 0, stream, 8_u32.to_be_bytes())).await;
+            resets += 1;
+        }
+        assert!((400..=500).contains(&resets), "{resets} resets and as many pings");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn c2_streams_that_the_client_makes_us_reset_are_counted() {
+    on_worker(async {
+        let (_upstream, mut client) = before_silence().await;
+        let much = 0x7fff_ffff_u32.to_be_bytes();
+        for stream in (1..1000).step_by(2) {
+            client.send(frame(HEADERS, WHOLE, stream, get())).await;
+            client.send(frame(WINDOW_UPDATE, 0, stream, much)).await;
+        }
+        let frames = client.rest().await;
+        let resets = frames.iter().filter(|frame| frame.kind == RESET).count();
+        assert!(resets <= 200, "{resets}");
+        assert_eq!(frames.iter().find(|f| f.kind == GO_AWAY).and_then(RawFrame::code), Some(CALM));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn c3_header_lists_without_end_are_cut_off() {
+    on_worker(async {
+        for (size, count) in [(0, 500), (16 << 10, 100)] {
+            let (upstream, mut client) = before_answers().await;
+            client.send(frame(HEADERS, END_STREAM, 1, get())).await;
+            // A value of many bytes, of which each frame brings some.
+            client.send(frame(CONTINUATION, 0, 1, [0, 1, b'x', 0x7f, 0xff, 0xff, 0xff, 0x7f])).await;
+            for _ in 0..count {
+                client.send(frame(CONTINUATION, 0, 1, vec![b'a'; size])).await;
+            }
+            let code = sent_away(&mut client).await;
+            assert!(code.is_some_and(|code| code != 0), "{code:?}, frames of {size}");
+            assert!(upstream.requests().is_empty());
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn c4_floods_of_frames_that_say_nothing_end_the_connection() {
+    on_worker(async {
+        let one = 1_u32.to_be_bytes();
+        let floods = [
+            ("SETTINGS", frame(SETTINGS, 0, 0, [])),
+            ("PING", frame(PING, 0, 0, [0; 8])),
+            ("PRIORITY", frame(PRIORITY, 0, 1, [0, 0, 0, 5, 1])),
+            ("WINDOW_UPDATE", frame(WINDOW_UPDATE, 0, 0, one)),
+            ("WINDOW_UPDATE of a stream", frame(WINDOW_UPDATE, 0, 1, one)),
+            ("unknown", frame(0xfa, 0, 0, [])),
+            ("empty DATA", frame(DATA, 0, 1, [])),
+        ];
+        for (name, flood) in floods {
+            let (_upstream, mut client) = before_silence().await;
+            client.send(frame(HEADERS, END_HEADERS, 1, get())).await;
+            client.send(flood.repeat(1010)).await;
+            assert_eq!(sent_away(&mut client).await, Some(CALM), "{name}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn c4_a_client_that_is_answered_may_say_much() {
+    on_worker(async {
+        let (upstream, mut client) = before_answers().await;
+        for stream in (1..1400).step_by(2) {
+            client.send(frame(HEADERS, WHOLE, stream, get())).await;
+            client.send(frame(PING, 0, 0, [0; 8])).await;
+            let answered = client.next_of(DATA).await;
+            assert_eq!(answered.map(|data| data.payload), Some(b"fine".to_vec()), "stream {stream}");
+            client.send(frame(WINDOW_UPDATE, 0, 0, 4_u32.to_be_bytes())).await;
+        }
+        assert_eq!(upstream.requests().len(), 700);
+    })
+    .await;
+}
+
+/// Lets everything come that is on its way, before the clock goes on.
+async fn settle() {
+    for _ in 0..50_000 {
+        tokio::task::yield_now().await;
+    }
+}
+
+fn large() -> &'static str {
+    Box::leak("x".repeat(32 << 20).into_boxed_str())
+}
+
+#[tokio::test(start_paused = true)]
+async fn c5_an_http2_client_that_does_not_read_is_cut() {
+    on_worker(async {
+        let upstream = Upstream2::start(vec![What::Answer(large())]).await;
+        let world = World::new().service("a", Protocol::Auto, &[upstream.address]);
+        let proxy = Bed::new(&world).outbound(&world, "a", Http2).await;
+        let most = 0x7fff_ffff;
+        let mut client = RawClient::connect(proxy, &[(WINDOW, most)]).await;
+        client.send(frame(WINDOW_UPDATE, 0, 0, (most - 65_535).to_be_bytes())).await;
+        client.send(frame(HEADERS, WHOLE, 1, get())).await;
+        settle().await;
+        tokio::time::sleep(Duration::from_secs(24)).await;
+        let got: usize = client.rest().await.iter().map(|frame| frame.payload.len()).sum();
+        assert!(got < 32 << 20, "{got} bytes");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a16_a_client_that_does_not_read_is_cut_when_its_time_is_up() {
+    on_worker(async {
+        let body = large();
+        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        let upstream = Upstream::replying(&answer).await;
+        let world = World::new().service("a", Protocol::Http, &[upstream.address]);
+        let proxy = Bed::new(&world).outbound(&world, "a", Http1).await;
+        for (pause, whole) in [(290, true), (310, false)] {
+            let mut client = Wire::connect(proxy).await;
+            client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+            settle().await;
+            tokio::time::sleep(Duration::from_secs(pause)).await;
+            let got = client.rest().await.len();
+            assert_eq!(got > body.len(), whole, "{got} bytes after {pause} s");
+        }
+    })
+    .await;
+}
+
+/// A header block: a field of this size for the dynamic table, and so many references to it.
+fn bomb(name: &str, size: usize, references: usize) -> Vec<u8> {
+    let mut block = get();
+    block.extend([0x40, u8::try_from(name.len()).unwrap()]);
+    block.extend(name.as_bytes());
+    match size {
+        0..127 => block.push(size as u8),
+        _ => block.extend([0x7f, ((size - 127) & 0x7f) as u8 | 0x80, ((size - 127) >> 7) as u8]),
+    }
+    block.extend(vec![b'v'; size]);
+    block.extend(vec![0xbe; references]);
+    block
+}
+
+#[tokio::test]
+async fn c6_header_lists_that_unfold_reach_nobody() {
+    on_worker(async {
+        for block in [bomb("x-bomb", 4000, 12_000), bomb("cookie", 4, 2000)] {
+            let (upstream, mut client) = before_answers().await;
+            client.send(frame(HEADERS, WHOLE, 1, block)).await;
+            let ended = loop {
+                match client.next().await {
+                    Some(frame) if matches!(frame.kind, HEADERS | RESET | GO_AWAY) => break Some(frame),
+                    Some(_) => {}
+                    None => break None,
+                }
+            };
+            let fine = |frame: &RawFrame| frame.kind == HEADERS && frame.payload.first() == Some(&STATUS_200);
+            assert!(ended.is_some_and(|frame| !fine(&frame)));
+            assert!(upstream.requests().is_empty());
+        }
+    })
+    .await;
+}
+
+/// What the client is told of stream 1, or of the connection: the code.
+async fn refused(client: &mut RawClient) -> Option<u32> {
+    loop {
+        let frame = client.next().await?;
+        match frame.kind {
+            RESET | GO_AWAY => return frame.code(),
+            HEADERS => return None,
+            _ => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn c8_frames_that_break_the_rules() {
+    on_worker(async {
+        let most = 0x7fff_ffff_u32.to_be_bytes();
+        for (name, bytes) in [
+            ("window of the connection", frame(WINDOW_UPDATE, 0, 0, most)),
+            ("even stream", frame(HEADERS, WHOLE, 2, get())),
+            ("stream 0", frame(HEADERS, WHOLE, 0, get())),
+            ("used again", [frame(HEADERS, WHOLE, 3, get()), frame(HEADERS, WHOLE, 1, get())].concat()),
+            ("depends on itself", frame(PRIORITY, 0, 1, [0, 0, 0, 1, 1])),
+            ("length of PING", frame(PING, 0, 0, [0; 7])),
+            ("length of SETTINGS", frame(SETTINGS, 0, 0, [0; 5])),
+            ("DATA of no stream", frame(DATA, 0, 1, b"x")),
+            ("PUSH_PROMISE", frame(5, END_HEADERS, 1, get())),
+        ] {
+            let (_upstream, mut client) = before_silence().await;
+            client.send(bytes).await;
+            let code = refused(&mut client).await;
+            assert!(code.is_some_and(|code| code != 0), "{name}: {code:?}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn c9_c16_malformed_heads_reach_nobody() {
+    on_worker(async {
+        let whole = |more: &[(&str, &str)]| [get(), list(more)].concat();
+        let heads = [
+            ("pseudo after a field", [list(&[("x", "y")]), get()].concat()),
+            ("no path", list(&[(":method", "GET"), (":scheme", "http"), (":authority", "a")])),
+            ("path twice", whole(&[(":path", "/b")])),
+            ("unknown pseudo", whole(&[(":weird", "x")])),
+            ("status", whole(&[(":status", "200")])),
+            ("upper case", whole(&[("X-Y", "z")])),
+            ("connection", whole(&[("connection", "close")])),
+            ("te", whole(&[("te", "gzip")])),
+            ("transfer-encoding", whole(&[("transfer-encoding", "chunked")])),
+            ("CR", whole(&[("x", "a\rb")])),
+            ("LF", whole(&[("x", "a\nb")])),
+            ("NUL", whole(&[("x", "a\0b")])),
+            ("empty name", whole(&[("", "x")])),
+            ("CONNECT with a path", list(&[(":method", "CONNECT"), (":scheme", "http"), (":path", "/")])),
+            (
+                "extended CONNECT",
+                [list(&[(":method", "CONNECT"), (":protocol", "websocket")]), get()[13..].to_vec()].concat(),
+            ),
+        ];
+        for (name, head) in heads {
+            let (upstream, mut client) = before_answers().await;
+            client.send(frame(HEADERS, WHOLE, 1, head)).await;
+            let code = refused(&mut client).await;
+            assert!(code.is_some_and(|code| code != 0), "{name}: {code:?}");
+            assert!(upstream.requests().is_empty(), "{name}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn c10_a_body_of_another_length_is_no_body() {
+    on_worker(async {
+        let post = |length: &str| {
+            let fields = [(":method", "POST"), (":scheme", "http"), (":path", "/"), (":authority", "a")];
+            [list(&fields), list(&[("content-length", length)])].concat()
+        };
+        for (length, body) in [("5", "abc"), ("2", "abc"), ("5", "")] {
+            let (upstream, mut client) = before_answers().await;
+            client.send(frame(HEADERS, END_HEADERS, 1, post(length))).await;
+            client.send(frame(DATA, END_STREAM, 1, body)).await;
+            assert_eq!(refused(&mut client).await, Some(1), "{length} for {body:?}");
+            assert!(upstream.requests().is_empty(), "never read to its end");
+        }
+        let (_upstream, mut client) = before_silence().await;
+        client.send(frame(HEADERS, WHOLE, 1, get())).await;
+        client.send(frame(DATA, 0, 1, "late")).await;
+        assert!(refused(&mut client).await.is_some_and(|code| code != 0));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn c11_streams_over_the_limit_are_refused() {
+    on_worker(async {
+        let (_upstream, mut client) = before_silence().await;
+        for stream in (1..2100).step_by(2) {
+            client.send(frame(HEADERS, WHOLE, stream, get())).await;
+        }
+        for _ in 0..50 {
+            let reset = client.next_of(RESET).await.expect("a reset");
+            assert_eq!(reset.code(), Some(REFUSED));
+            assert!(reset.stream > 2000, "{}", reset.stream);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn c15_many_requests_given_up_do_not_spoil_the_connection() {
+    on_worker(async {
+        let mut script = vec![What::Hang; 80];
+        script.push(What::Answer("fine"));
+        let upstream = Upstream2::start(script).await;
+        let world = World::new().service("a", Protocol::Auto, &[upstream.address]);
+        let proxy = Bed::new(&world).outbound(&world, "a", Http2).await;
+        let mut client = RawClient::connect(proxy, &[]).await;
+        for stream in (1..160).step_by(2) {
+            client.send(frame(HEADERS, WHOLE, stream, get())).await;
+        }
+        while upstream.begun() < 80 {
+            tokio::task::yield_now().await;
+        }
+        for stream in (1..160).step_by(2) {
+            client.send(frame(RESET, 0, stream, 8_u32.to_be_bytes())).await;
+        }
+        client.send(frame(HEADERS, WHOLE, 161, get())).await;
+        let answer = client.next_of(DATA).await.expect("an answer");
+        assert_eq!((answer.stream, answer.payload), (161, b"fine".to_vec()));
+        assert_eq!(upstream.connections(), 1);
+    })
+    .await;
+}
