@@ -191,8 +191,14 @@ impl Tries<'_> {
         mark_try(&mut head.headers, self.count);
         match lease.send(Request::from_parts(head, upload.body())).await {
             Ok(response) => Ok((response, lease)),
-            Err(_) if upload.failed() => Err(Failed::of_send(SendFault::Body)),
-            Err(fault) => Err(Failed::of_send(fault)),
+            Err(fault) => {
+                let failed = Failed::of_send(fault);
+                // The client's own fault: neither another try nor the endpoint's record.
+                Err(match upload.failed() {
+                    Some(reason) => Failed { end: TryEnd::Overflow, reason, outcome: None },
+                    None => failed,
+                })
+            }
         }
     }
 
@@ -292,7 +298,6 @@ impl Failed {
             SendFault::Refused => (TryEnd::NotProcessed, Reason::UpstreamReset, None),
             SendFault::Reset => (TryEnd::Reset, Reason::UpstreamReset, Some(Outcome::Reset)),
             SendFault::Framing(_) => (TryEnd::Overflow, Reason::UpstreamFraming, Some(Outcome::Reset)),
-            // The client's own fault: neither another try nor the endpoint's record.
             SendFault::Body => (TryEnd::Overflow, Reason::BadRequest, None),
         };
         Self { end, reason, outcome }

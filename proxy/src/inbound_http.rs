@@ -22,7 +22,7 @@ use weft_core::upstream::EndpointState;
 
 use crate::call::{Answer, Call};
 use crate::downstream::Incoming;
-use crate::http::body::{Body, End, Finish, Summary};
+use crate::http::body::{Body, Finish, Summary};
 use crate::http::fault::{Cut, CutError};
 use crate::http::guard::Refused;
 use crate::http::head::{Refusal, address_to, authority, check, give};
@@ -155,7 +155,11 @@ impl InboundHttp {
                 headers: &parts.headers,
             }),
         };
-        match authz::authorize(policies, &facts).decision {
+        let verdict = authz::authorize(policies, &facts);
+        if let Some(dry_run) = &verdict.dry_run {
+            self.local.telemetry.dry_run(dry_run);
+        }
+        match verdict.decision {
             Decision::Allow { .. } => Ok(()),
             Decision::Deny { reason, by } => {
                 call.record(|recording| recording.denied_by(by.policy));
@@ -235,8 +239,8 @@ impl InboundHttp {
 }
 
 fn of_send(fault: &SendFault, upload: &Upload) -> Refusal {
-    if upload.failed() {
-        return Reason::BadRequest.into();
+    if let Some(reason) = upload.failed() {
+        return reason.into();
     }
     match fault {
         SendFault::Framing(_) => Reason::UpstreamFraming.into(),
@@ -253,14 +257,8 @@ struct Ending {
 
 impl Finish for Ending {
     fn finish(self: Box<Self>, summary: Summary) {
-        let Self { mut recording, lease, upload } = *self;
-        match summary.end {
-            End::Complete => lease.give_back(),
-            End::Upstream => recording.because(Reason::UpstreamReset),
-            End::Time => recording.because(Reason::Timeout),
-            End::Client => {}
-        }
-        recording.finish(upload.received(), summary.bytes, summary.grpc_status);
+        let Self { recording, lease, upload } = *self;
+        recording.ended(lease, &upload, summary);
     }
 }
 

@@ -324,7 +324,7 @@ struct Ending {
 
 impl Finish for Ending {
     fn finish(self: Box<Self>, summary: Summary) {
-        let Self { local, mut recording, exchange, upload } = *self;
+        let Self { local, recording, exchange, upload } = *self;
         let outcome = match summary.end {
             End::Upstream => Some(Outcome::Reset),
             _ => summary.grpc_status.map(Outcome::Grpc),
@@ -333,13 +333,7 @@ impl Finish for Ending {
             let now = local.nanos(Instant::now());
             outlier::record(&exchange.cluster, &exchange.endpoint, outcome, now);
         }
-        match summary.end {
-            End::Complete => exchange.lease.give_back(),
-            End::Upstream => recording.because(Reason::UpstreamReset),
-            End::Time => recording.because(Reason::Timeout),
-            End::Client => {}
-        }
-        recording.finish(upload.received(), summary.bytes, summary.grpc_status);
+        recording.ended(exchange.lease, &upload, summary);
     }
 }
 

@@ -11,9 +11,11 @@ use weft_core::reason::Reason;
 
 use crate::downstream::Downstream;
 use crate::http::answer::{Asker, POLICY, answer_with, status_of};
-use crate::http::body::{Body, grpc_status};
+use crate::http::body::{Body, End, Summary, grpc_status};
 use crate::http::head::{Refusal, authority};
+use crate::http::upload::Upload;
 use crate::local::Local;
+use crate::pool::Lease;
 use crate::telemetry::{AccessEntry, AppProtocol, RequestRecord, Scope};
 
 /// The record of a request. A request that is dropped unfinished was left by its client: counted as such.
@@ -93,6 +95,17 @@ impl Recording {
                 note(entry);
             }
         });
+    }
+
+    /// Its response has ended: counts and logs it. Where it is complete its connection is given back, else dropped.
+    pub fn ended(mut self, lease: Lease, upload: &Upload, summary: Summary) {
+        match summary.end {
+            End::Complete => lease.give_back(),
+            End::Upstream => self.because(Reason::UpstreamReset),
+            End::Time => self.because(Reason::Timeout),
+            End::Client => {}
+        }
+        self.finish(upload.received(), summary.bytes, summary.grpc_status);
     }
 
     /// Counts and logs it.

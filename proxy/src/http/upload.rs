@@ -13,6 +13,7 @@ use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use weft_core::http::headers::strip_trailers;
+use weft_core::reason::Reason;
 
 use super::fault::{Cut, CutError};
 use super::patience::Patience;
@@ -34,8 +35,8 @@ struct Source {
     received: u64,
     /// What was received, to be sent again; `None` when it was too much or is not wanted.
     kept: Option<Kept>,
-    /// The client's body failed.
-    failed: bool,
+    /// The client's body failed, and why.
+    failed: Option<Reason>,
     /// The number of the try that may read.
     reader: u32,
 }
@@ -63,7 +64,7 @@ impl Upload {
         }
         let kept = again.then(Kept::default);
         let source =
-            Source { incoming, patience, permitted: None, received: 0, kept, failed: false, reader: 0 };
+            Source { incoming, patience, permitted: None, received: 0, kept, failed: None, reader: 0 };
         Self(Some(Rc::new(RefCell::new(source))))
     }
 
@@ -97,12 +98,12 @@ impl Upload {
     pub fn can_repeat(&self) -> bool {
         let Some(source) = &self.0 else { return true };
         let source = source.borrow();
-        !source.failed && (source.kept.is_some() || source.received == 0)
+        source.failed.is_none() && (source.kept.is_some() || source.received == 0)
     }
 
-    /// Whether the client's side of it failed.
-    pub fn failed(&self) -> bool {
-        self.0.as_ref().is_some_and(|source| source.borrow().failed)
+    /// Why the client's side of it failed, where it did.
+    pub fn failed(&self) -> Option<Reason> {
+        self.0.as_ref().and_then(|source| source.borrow().failed)
     }
 
     /// The body for the next try. The bodies of earlier tries end with an error from now on.
@@ -153,7 +154,11 @@ impl Source {
     }
 
     fn fail(&mut self, cut: Cut) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
-        self.failed = true;
+        self.failed = Some(match cut {
+            Cut::Idle => Reason::RequestTimeout,
+            Cut::Deadline => Reason::Timeout,
+            _ => Reason::BadRequest,
+        });
         Poll::Ready(Some(Err(cut)))
     }
 

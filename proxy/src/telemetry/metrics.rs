@@ -15,6 +15,8 @@ pub struct Metrics {
     registry: Registry,
     /// `weft_rejected_total{reason,policy}`: what the mesh refused.
     pub rejected: IntCounterVec,
+    /// `weft_authorization_dry_run_total{result,policy}`: what policies on dry run would have decided.
+    pub dry_run: IntCounterVec,
     /// `weft_panics_total`: tasks that ended by a defect.
     pub panics: IntCounter,
     /// `weft_access_log_dropped_total`.
@@ -42,6 +44,12 @@ impl Metrics {
         let r = &registry;
         Self {
             rejected: counters(r, "weft_rejected_total", "Refused by the mesh.", &["reason", "policy"]),
+            dry_run: counters(
+                r,
+                "weft_authorization_dry_run_total",
+                "What policies on dry run would have decided.",
+                &["result", "policy"],
+            ),
             panics: counter(r, "weft_panics_total", "Tasks that ended by a defect."),
             access_log_dropped: counter(
                 r,

@@ -40,10 +40,12 @@ pub struct TcpRecord {
     pub reason: Option<Reason>,
     /// The policy that refused it, `namespace/name`.
     pub policy: Option<Arc<str>>,
-    /// Bytes from the client, since they were last counted.
+    /// Bytes from the client so far.
     pub received: u64,
-    /// Bytes to the client, since they were last counted.
+    /// Bytes to the client so far.
     pub sent: u64,
+    /// What of `sent` and `received` was counted.
+    counted: (u64, u64),
     /// What only the access log shows; `None` while it is off.
     pub log: Option<Box<AccessEntry>>,
 }
@@ -80,7 +82,8 @@ impl RequestRecord {
 impl TcpRecord {
     /// A connection that begins.
     pub fn begin(started: Instant) -> Self {
-        Self { scope: None, started, reason: None, policy: None, received: 0, sent: 0, log: None }
+        let (received, sent, counted) = (0, 0, (0, 0));
+        Self { scope: None, started, reason: None, policy: None, received, sent, counted, log: None }
     }
 
     /// Between whom the connection is: counted as opened.
@@ -89,10 +92,26 @@ impl TcpRecord {
         self.scope = Some(scope);
     }
 
+    /// Counts what has moved on a connection that goes on; nothing before it is known between whom.
+    pub fn moved(&mut self, sent: u64, received: u64) {
+        let Some(scope) = self.scope.clone() else { return };
+        (self.sent, self.received) = (sent, received);
+        let (sent, received) = self.uncounted();
+        if sent > 0 || received > 0 {
+            scope.tcp_bytes(sent, received);
+        }
+    }
+
+    fn uncounted(&mut self) -> (u64, u64) {
+        let before = std::mem::replace(&mut self.counted, (self.sent, self.received));
+        (self.sent.saturating_sub(before.0), self.received.saturating_sub(before.1))
+    }
+
     /// Counts and logs the connection.
-    pub fn finish(self, telemetry: &WorkerTelemetry, now: Instant) {
+    pub fn finish(mut self, telemetry: &WorkerTelemetry, now: Instant) {
+        let (sent, received) = self.uncounted();
         if let Some(scope) = &self.scope {
-            scope.tcp_closed(self.reason, self.sent, self.received);
+            scope.tcp_closed(self.reason, sent, received);
         }
         count_rejection(telemetry, self.reason, self.policy.as_deref());
         if let Some(mut entry) = self.log {

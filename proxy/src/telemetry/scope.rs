@@ -8,6 +8,7 @@ use std::time::Duration;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use smallvec::SmallVec;
+use weft_core::authz::Decision;
 use weft_core::reason::Reason;
 
 use super::labels::{Outcome, ScopeAddresses, ScopeLabels, ScopeRef};
@@ -77,6 +78,16 @@ impl WorkerTelemetry {
     /// Counts one refusal (`weft_rejected_total`).
     pub fn rejected(&self, reason: Reason, policy: Option<&str>) {
         self.shared.metrics.rejected.with_label_values(&[reason.name(), policy.unwrap_or("")]).inc();
+    }
+
+    /// Counts what the policies on dry run would have decided (`weft_authorization_dry_run_total`).
+    pub fn dry_run(&self, decision: &Decision<'_>) {
+        let (result, by) = match decision {
+            Decision::Allow { by } => ("allowed", by.map(|by| by.policy)),
+            Decision::Deny { by, .. } => ("denied", Some(by.policy)),
+        };
+        let policy = by.map(ToString::to_string).unwrap_or_default();
+        self.shared.metrics.dry_run.with_label_values(&[result, &policy]).inc();
     }
 
     fn remember(&self, addresses: ScopeAddresses, labels: Arc<ScopeLabels>) -> Rc<Scope> {
@@ -306,6 +317,43 @@ mod tests {
         let received = line(&text, "istio_tcp_received_bytes_total{");
         assert!(received.ends_with(" 8") && received.contains("request_protocol=\"tcp\""));
         assert!(!received.contains("response_code=") && !received.contains("grpc_response_status"));
+    }
+
+    #[test]
+    fn what_is_shown_alike_is_one_series() {
+        let shared = telemetry();
+        let ends = Ends::new("client");
+        let scope = shared.worker(0).scope(ends.labels());
+        for reason in Reason::ALL {
+            let outcome = Outcome { status: 503, reason: Some(reason), ..Outcome::default() };
+            scope.request(outcome, Duration::ZERO, 0, 0);
+            scope.tcp_closed(Some(reason), 0, 0);
+        }
+        let text = shared.render();
+        let shown =
+            text.lines().filter(|line| line.starts_with("istio_")).map(|l| l.rsplit_once(' ').unwrap().0);
+        let mut seen = std::collections::HashSet::new();
+        assert_eq!(shown.filter(|series| !seen.insert(*series)).collect::<Vec<_>>(), [""; 0]);
+        let counted = text.lines().filter(|line| line.starts_with("istio_requests_total{"));
+        let counted: usize = counted.map(|l| l.rsplit_once(' ').unwrap().1.parse::<usize>().unwrap()).sum();
+        assert_eq!(counted, Reason::ALL.len());
+    }
+
+    #[test]
+    fn long_connections_are_counted_while_they_last() {
+        let shared = telemetry();
+        let (ends, worker) = (Ends::new("client"), shared.worker(0));
+        let mut record = crate::telemetry::TcpRecord::begin(tokio::time::Instant::now());
+        record.moved(1, 1);
+        record.opened(worker.scope(ends.labels()));
+        record.moved(100, 10);
+        assert!(line(&shared.render(), "istio_tcp_sent_bytes_total{").ends_with(" 100"));
+        record.moved(150, 10);
+        (record.sent, record.received) = (160, 11);
+        record.finish(&worker, tokio::time::Instant::now());
+        let text = shared.render();
+        assert!(line(&text, "istio_tcp_sent_bytes_total{").ends_with(" 160"));
+        assert!(line(&text, "istio_tcp_received_bytes_total{").ends_with(" 11"));
     }
 
     #[test]

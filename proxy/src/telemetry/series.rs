@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 use std::fmt::Write;
-use std::hash::Hash;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -43,8 +42,8 @@ const BOUNDS: [(u64, &str); 19] = [
 /// All series.
 #[derive(Debug)]
 pub struct Store {
-    requests: Table<(Arc<ScopeLabels>, Outcome), RequestShard>,
-    tcp: Table<(Arc<ScopeLabels>, Option<Reason>), TcpShard>,
+    requests: Table<RequestShard>,
+    tcp: Table<TcpShard>,
 }
 
 /// What one worker counted of requests with the same labels.
@@ -77,14 +76,14 @@ struct Histogram {
 }
 
 #[derive(Debug)]
-struct Table<K, S> {
+struct Table<S> {
     limit: usize,
-    entries: Mutex<HashMap<K, Entry<S>>>,
+    /// By their labels as they are shown: what is shown alike is one series.
+    entries: Mutex<HashMap<String, Entry<S>>>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Entry<S> {
-    labels: String,
     shards: Vec<(usize, Arc<S>)>,
     seen: u64,
     idle_sweeps: u32,
@@ -111,8 +110,8 @@ impl Store {
         outcome: Outcome,
         worker: usize,
     ) -> Arc<RequestShard> {
-        let full = (Arc::new(labels.overflow()), outcome.coarse());
-        self.requests.shard((labels.clone(), outcome), full, worker, |(l, o)| l.render_request(o))
+        let full = || labels.overflow().render_request(&outcome.coarse());
+        self.requests.shard(labels.render_request(&outcome), full, worker)
     }
 
     /// The worker's shard of a connection's series.
@@ -122,8 +121,7 @@ impl Store {
         reason: Option<Reason>,
         worker: usize,
     ) -> Arc<TcpShard> {
-        let full = (Arc::new(labels.overflow()), None);
-        self.tcp.shard((labels.clone(), reason), full, worker, |(l, r)| l.render_tcp(*r))
+        self.tcp.shard(labels.render_tcp(reason), || labels.overflow().render_tcp(None), worker)
     }
 
     /// Ends series that nothing was added to for long. Called once a minute.
@@ -159,9 +157,9 @@ impl Store {
         ];
         for (name, scale, pick) in histograms {
             type_line(text, name, "histogram");
-            for entry in entries.values() {
+            for (labels, entry) in entries.iter() {
                 let parts: Vec<_> = entry.shards.iter().map(|(_, shard)| pick(shard)).collect();
-                render_histogram(text, name, &entry.labels, scale, &parts);
+                render_histogram(text, name, labels, scale, &parts);
             }
         }
     }
@@ -258,16 +256,15 @@ impl Histogram {
 
 // === impl Table ===
 
-impl<K: Hash + Eq, S: Shard> Table<K, S> {
+impl<S: Shard> Table<S> {
     fn new(limit: usize) -> Self {
         Self { limit, entries: Mutex::default() }
     }
 
-    fn shard(&self, key: K, full: K, worker: usize, render: impl Fn(&K) -> String) -> Arc<S> {
+    fn shard(&self, labels: String, full: impl FnOnce() -> String, worker: usize) -> Arc<S> {
         let mut entries = self.lock();
-        let key = if entries.len() < self.limit || entries.contains_key(&key) { key } else { full };
-        let labels = render(&key);
-        let entry = entries.entry(key).or_insert_with(|| Entry::new(labels));
+        let known = entries.len() < self.limit || entries.contains_key(&labels);
+        let entry = entries.entry(if known { labels } else { full() }).or_default();
         if let Some((_, shard)) = entry.shards.iter().find(|(w, _)| *w == worker) {
             return shard.clone();
         }
@@ -280,16 +277,12 @@ impl<K: Hash + Eq, S: Shard> Table<K, S> {
         self.lock().retain(|_, entry| entry.is_wanted());
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<K, Entry<S>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Entry<S>>> {
         self.entries.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
 impl<S: Shard> Entry<S> {
-    fn new(labels: String) -> Self {
-        Self { labels, shards: Vec::new(), seen: 0, idle_sweeps: 0 }
-    }
-
     fn is_wanted(&mut self) -> bool {
         let activity = self.shards.iter().map(|(_, s)| s.activity()).fold(0, u64::wrapping_add);
         self.idle_sweeps = if activity == self.seen { self.idle_sweeps + 1 } else { 0 };
@@ -308,11 +301,11 @@ fn type_line(text: &mut String, name: &str, kind: &str) {
     let _ = writeln!(text, "# TYPE {name} {kind}");
 }
 
-fn counter<K, S>(text: &mut String, name: &str, entries: &HashMap<K, Entry<S>>, value: impl Fn(&S) -> u64) {
+fn counter<S>(text: &mut String, name: &str, entries: &HashMap<String, Entry<S>>, value: impl Fn(&S) -> u64) {
     type_line(text, name, "counter");
-    for entry in entries.values() {
+    for (labels, entry) in entries {
         let sum: u64 = entry.shards.iter().map(|(_, shard)| value(shard)).sum();
-        let _ = writeln!(text, "{name}{{{}}} {sum}", entry.labels);
+        let _ = writeln!(text, "{name}{{{labels}}} {sum}");
     }
 }
 
