@@ -36,7 +36,7 @@ impl Bound {
         if at.is_ipv6() {
             socket.set_only_v6(true)?;
         }
-        dial::tune(SockRef::from(&socket), None, dial::PATIENT_USER_TIMEOUT)?;
+        dial::tune(SockRef::from(&socket), None)?;
         socket.bind(&at.into())?;
         Ok(Self(socket))
     }
@@ -165,7 +165,12 @@ mod tests {
         let (tcp, peer) = accepted.unwrap();
         assert_eq!(client.unwrap().local_addr().unwrap(), peer);
         assert!(tcp.nodelay().unwrap());
-        assert!(SockRef::from(&tcp).keepalive().unwrap());
+        let socket = SockRef::from(&tcp);
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(dial::USER_TIMEOUT));
+        let listening = SockRef::from(&first);
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), listening.tcp_keepalive_time().unwrap());
+        assert_eq!(socket.tcp_keepalive_retries().unwrap(), listening.tcp_keepalive_retries().unwrap());
     }
 
     #[tokio::test]

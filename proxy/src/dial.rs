@@ -11,11 +11,10 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpSocket, TcpStream};
 use weft_core::model::cluster::{ConnectionPolicy, TcpKeepalive as KeepalivePolicy};
 
-/// Data that is not acknowledged for so long ends a connection on which a request waits (hardening G16).
-pub const USER_TIMEOUT: Duration = Duration::from_secs(20);
-/// The same where the other end may rightly not read for a while: Linux counts a closed window as silence, even if
-/// the peer answers every probe.
-pub const PATIENT_USER_TIMEOUT: Duration = Duration::from_secs(300);
+/// Data that is not acknowledged for so long ends a connection. A peer that vanished is noticed sooner, by
+/// [`crate::vigil`]; this is for what nobody waits on. Linux counts a closed window as silence too, even if the peer
+/// answers every probe, so it cannot be short.
+pub const USER_TIMEOUT: Duration = Duration::from_secs(300);
 /// Keepalive where no policy says otherwise.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
@@ -37,8 +36,6 @@ pub struct DialOptions {
     pub connect_timeout: Duration,
     /// Keepalive; `None` is the sidecar's own.
     pub keepalive: Option<KeepalivePolicy>,
-    /// How long data may go unacknowledged.
-    pub user_timeout: Duration,
     /// The address to dial from.
     pub bind: Option<SocketAddr>,
 }
@@ -77,7 +74,7 @@ impl Dialer {
         if let Some(mark) = self.mark {
             SockRef::from(&socket).set_mark(mark)?;
         }
-        tune(SockRef::from(&socket), options.keepalive, options.user_timeout)?;
+        tune(SockRef::from(&socket), options.keepalive)?;
         if let Some(bind) = options.bind {
             socket.bind(bind)?;
         }
@@ -87,7 +84,7 @@ impl Dialer {
 
 impl Default for DialOptions {
     fn default() -> Self {
-        Self { connect_timeout: CONNECT_TIMEOUT, keepalive: None, user_timeout: USER_TIMEOUT, bind: None }
+        Self { connect_timeout: CONNECT_TIMEOUT, keepalive: None, bind: None }
     }
 }
 
@@ -101,13 +98,9 @@ impl From<&ConnectionPolicy> for DialOptions {
 ///
 /// # Errors
 /// Those of `setsockopt`: the connection is gone.
-pub fn tune(
-    socket: SockRef<'_>,
-    keepalive: Option<KeepalivePolicy>,
-    user_timeout: Duration,
-) -> io::Result<()> {
+pub fn tune(socket: SockRef<'_>, keepalive: Option<KeepalivePolicy>) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_user_timeout(Some(user_timeout))?;
+    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
     socket.set_tcp_keepalive(&probes(keepalive))
 }
 
@@ -146,7 +139,10 @@ mod tests {
         assert!(socket.keepalive().unwrap());
         assert_eq!(socket.tcp_user_timeout().unwrap(), Some(USER_TIMEOUT));
         let unanswered = KEEPALIVE_IDLE + KEEPALIVE_INTERVAL * KEEPALIVE_PROBES;
-        assert!(unanswered <= Duration::from_secs(30) && USER_TIMEOUT <= Duration::from_secs(30));
+        assert!(unanswered <= Duration::from_secs(30));
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEPALIVE_IDLE);
+        assert_eq!(socket.tcp_keepalive_interval().unwrap(), KEEPALIVE_INTERVAL);
+        assert_eq!(socket.tcp_keepalive_retries().unwrap(), KEEPALIVE_PROBES);
     }
 
     #[tokio::test]

@@ -15,6 +15,8 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::vigil::Vigil;
+
 /// What one read from a socket under TLS may bring at first, and while reads stay small: one record.
 const READ_AHEAD_MIN: usize = 17 * 1024;
 /// The same while reads fill what they are given: four records.
@@ -26,6 +28,7 @@ pub struct Io {
     /// Bytes that were received and looked at, but not read yet.
     seen: BytesMut,
     stream: Stream,
+    vigil: Vigil,
 }
 
 /// What carries the bytes.
@@ -70,7 +73,34 @@ impl Io {
     }
 
     fn over(stream: Stream) -> Self {
-        Self { seen: BytesMut::new(), stream }
+        Self { seen: BytesMut::new(), stream, vigil: Vigil::default() }
+    }
+
+    /// Ends the connection when its other end does not read for so long what is written.
+    pub fn limit_writes(&mut self, longest: Duration) {
+        self.vigil.limit_writes(longest);
+    }
+
+    /// Waits for the other end to send.
+    fn watch(&mut self, cx: &mut Context<'_>, read: Poll<io::Result<()>>) -> Poll<io::Result<()>> {
+        if read.is_ready() {
+            return read;
+        }
+        self.vigil.poll(cx, socket_of(&self.stream)).map(Err)
+    }
+
+    /// Waits for the other end to read. The watch begins with what was written: nobody may come to read before
+    /// something comes.
+    fn watch_write<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.vigil.wrote();
+        } else {
+            self.vigil.blocked();
+        }
+        match self.vigil.poll(cx, socket_of(&self.stream)) {
+            Poll::Ready(error) => Poll::Ready(Err(error)),
+            Poll::Pending => written,
+        }
     }
 
     /// The bytes received so far that nobody has read.
@@ -105,11 +135,7 @@ impl Io {
 
     /// The TCP socket below.
     pub fn tcp(&self) -> &TcpStream {
-        match &self.stream {
-            Stream::Plain(socket) => &socket.tcp,
-            Stream::TlsClient(session) => &session.get_ref().0.tcp,
-            Stream::TlsServer(session) => &session.get_ref().0.tcp,
-        }
+        socket_of(&self.stream)
     }
 
     /// Whether bytes go out encrypted.
@@ -151,6 +177,14 @@ impl Io {
     }
 }
 
+fn socket_of(stream: &Stream) -> &TcpStream {
+    match stream {
+        Stream::Plain(socket) => &socket.tcp,
+        Stream::TlsClient(session) => &session.get_ref().0.tcp,
+        Stream::TlsServer(session) => &session.get_ref().0.tcp,
+    }
+}
+
 impl AsyncRead for Io {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
@@ -158,13 +192,16 @@ impl AsyncRead for Io {
             drain_into(&mut this.seen, buf);
             return Poll::Ready(Ok(()));
         }
-        on_stream!(&mut this.stream, inner => Pin::new(inner).poll_read(cx, buf))
+        let read = on_stream!(&mut this.stream, inner => Pin::new(inner).poll_read(cx, buf));
+        this.watch(cx, read)
     }
 }
 
 impl AsyncWrite for Io {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        on_stream!(&mut self.get_mut().stream, inner => Pin::new(inner).poll_write(cx, buf))
+        let this = self.get_mut();
+        let written = on_stream!(&mut this.stream, inner => Pin::new(inner).poll_write(cx, buf));
+        this.watch_write(cx, written)
     }
 
     fn poll_write_vectored(
@@ -172,7 +209,9 @@ impl AsyncWrite for Io {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        on_stream!(&mut self.get_mut().stream, inner => Pin::new(inner).poll_write_vectored(cx, bufs))
+        let this = self.get_mut();
+        let written = on_stream!(&mut this.stream, inner => Pin::new(inner).poll_write_vectored(cx, bufs));
+        this.watch_write(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -180,7 +219,12 @@ impl AsyncWrite for Io {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        on_stream!(&mut self.get_mut().stream, inner => Pin::new(inner).poll_flush(cx))
+        let this = self.get_mut();
+        let flushed = on_stream!(&mut this.stream, inner => Pin::new(inner).poll_flush(cx));
+        if flushed.is_ready() {
+            return flushed;
+        }
+        this.watch_write(cx, flushed)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

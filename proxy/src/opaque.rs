@@ -1,6 +1,7 @@
 //! Opaque connections: the way to an endpoint, the relay, the record of it.
 
 use std::cell::RefCell;
+use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -17,7 +18,7 @@ use weft_core::upstream::{ActiveRequest, ClusterState, EndpointId, EndpointState
 
 use crate::context::Context;
 use crate::detect::Dialled;
-use crate::dial::{DialOptions, PATIENT_USER_TIMEOUT};
+use crate::dial::DialOptions;
 use crate::downstream::{Downstream, Refusal, Stop};
 use crate::io::Io;
 use crate::pool::ConnectFault;
@@ -27,6 +28,8 @@ use crate::tls::Alpn;
 
 /// Endpoints that are tried before a connection is given up: nothing was sent to any of them.
 const TRIES: usize = 3;
+/// How often the bytes of a connection that goes on are counted.
+const COUNT: Duration = Duration::from_secs(5);
 /// How long the labels of a record may take to be found; traffic does not wait for them.
 const LABELS_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -105,7 +108,7 @@ async fn connect(
     endpoint: &EndpointState,
 ) -> Result<Io, ConnectFault> {
     let policy = &cluster.cluster.connections;
-    let options = DialOptions { user_timeout: PATIENT_USER_TIMEOUT, ..DialOptions::from(policy) };
+    let options = DialOptions::from(policy);
     let connected = Box::pin(ctx.connect.open(endpoint, &options, Alpn::Opaque)).await;
     let outcome = if connected.is_ok() { Outcome::Connected } else { Outcome::ConnectFailure };
     outlier::record(cluster, endpoint, outcome, ctx.local.nanos(Instant::now()));
@@ -129,7 +132,7 @@ impl Upstream {
     /// # Errors
     /// [`Reason::ApplicationUnreachable`].
     pub async fn application(ctx: &Context, at: SocketAddr) -> Result<Self, Stop> {
-        let options = DialOptions { user_timeout: PATIENT_USER_TIMEOUT, ..DialOptions::default() };
+        let options = DialOptions::default();
         let tcp = ctx.dialer.dial(at, &options).await.map_err(|fault| {
             tracing::debug!(%fault, "the application does not answer");
             Reason::ApplicationUnreachable
@@ -154,13 +157,18 @@ pub async fn relay(
     scope: impl Future<Output = Rc<Scope>>,
     cut: impl Future<Output = Refusal>,
 ) {
-    let record = RefCell::new(record);
+    let (record, traffic) = (RefCell::new(record), Traffic::default());
     let opened = async {
         if let Ok(scope) = tokio::time::timeout(LABELS_TIMEOUT, scope).await {
             record.borrow_mut().opened(scope);
         }
     };
-    let ((traffic, refusal), ()) = tokio::join!(relay_until(ctx, client, upstream, cut), opened);
+    let relayed = async { tokio::join!(relay_until(ctx, client, upstream, &traffic, cut), opened).0 };
+    let refusal = tokio::select! {
+        biased;
+        refusal = relayed => refusal,
+        never = count(&record, &traffic) => match never {},
+    };
     let mut record = record.into_inner();
     (record.received, record.sent) = (traffic.sent.get(), traffic.received.get());
     if let Some(refusal) = refusal {
@@ -174,20 +182,28 @@ async fn relay_until(
     ctx: &Context,
     mut client: Io,
     mut upstream: Upstream,
+    traffic: &Traffic,
     cut: impl Future<Output = Refusal>,
-) -> (Traffic, Option<Refusal>) {
-    let traffic = Traffic::default();
+) -> Option<Refusal> {
     let refusal = tokio::select! {
         biased;
-        end = tcp::relay(&mut client, &mut upstream.io, upstream.idle, &traffic) => {
-            return (traffic, broken_off(end, client, upstream.io));
+        end = tcp::relay(&mut client, &mut upstream.io, upstream.idle, traffic) => {
+            return broken_off(end, client, upstream.io);
         }
         refusal = cut => refusal,
         () = ctx.local.drain.over() => Reason::Draining.into(),
     };
     client.reset();
     upstream.io.reset();
-    (traffic, Some(refusal))
+    Some(refusal)
+}
+
+/// Counts the bytes of a connection while it lasts.
+async fn count(record: &RefCell<TcpRecord>, traffic: &Traffic) -> Infallible {
+    loop {
+        tokio::time::sleep(COUNT).await;
+        record.borrow_mut().moved(traffic.received.get(), traffic.sent.get());
+    }
 }
 
 fn broken_off(end: End, client: Io, upstream: Io) -> Option<Refusal> {
