@@ -13,6 +13,7 @@ use weft_core::model::workload::{OutboundMode, Workload};
 use crate::dial::Dialer;
 use crate::downstream::{Incoming, Outgoing};
 use crate::drain::Shutdown;
+use crate::half_open::HalfOpen;
 use crate::http::version::HttpVersion;
 use crate::io::Io;
 use crate::local::Local;
@@ -31,6 +32,8 @@ pub struct Context {
     pub dialer: Dialer,
     /// The way to endpoints.
     pub connect: MeshConnect,
+    /// Handshakes with clients that are under way.
+    pub half_open: HalfOpen,
     /// The end of the sidecar.
     pub shutdown: Shutdown,
     /// What no connection may be addressed to.
@@ -95,6 +98,7 @@ impl Context {
             local,
             tls,
             dialer,
+            half_open: HalfOpen::default(),
             shutdown,
             own,
             workload_changes: Changes::default(),

@@ -74,10 +74,21 @@ async fn let_in(
         Ok(visit) => visit,
         Err(reason) => return Err(Failed { stop: reason.into(), io: Some(io) }),
     };
+    let mut place = None;
+    if visit.mode == MtlsMode::Strict {
+        place = match ctx.half_open.enter(client.ip()) {
+            None => return Err(Failed { stop: Reason::Overloaded.into(), io: Some(io) }),
+            place => place,
+        };
+    }
     match first_bytes(ctx, &visit, &mut io).await {
         Ok((Arrival::Plain(detected), dialled)) => Ok((visit, io, detected, dialled)),
         Ok((Arrival::MeshTls, dialled)) => {
+            let Some(place) = place.or_else(|| ctx.half_open.enter(client.ip())) else {
+                return Err(Failed { stop: Reason::Overloaded.into(), io: Some(io) });
+            };
             let (mut io, rules) = shake_hands(ctx, &mut visit, io).await?;
+            drop(place);
             match detect(&mut io, rules, || dial(ctx.clone(), visit.incoming.clone(), dialled)).await {
                 Ok((detected, dialled)) => Ok((visit, io, detected, dialled)),
                 Err(stop) => Err(Failed { stop, io: Some(io) }),

@@ -11,6 +11,8 @@ pub mod redirect;
 pub mod clock;
 /// Storage that outlives the process.
 pub mod state;
+/// Notices that the other end of a connection has vanished, or does not read.
+pub mod vigil;
 /// One type for every connection: plain or TLS, with bytes that were looked at.
 pub mod io;
 /// The one place that makes outgoing sockets.
@@ -59,6 +61,8 @@ pub mod inbound_rules;
 pub mod inbound_peer;
 /// Requests for the own application.
 pub mod inbound_http;
+/// Handshakes under way, by where they come from.
+pub mod half_open;
 /// What a worker's connections need beside what its requests need.
 pub mod context;
 /// What a connection carries, told from its first bytes.

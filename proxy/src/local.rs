@@ -1,8 +1,10 @@
 //! What the tasks of one worker share: the configuration as this worker sees it, connections, counters, chance.
 
 use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::Arc;
 
+use tokio::sync::watch;
 use tokio::time::Instant;
 use weft_core::chance::Chance;
 use weft_core::model::metadata::WorkloadMetadata;
@@ -55,5 +57,15 @@ impl Local {
         let drawn = chance.draw();
         self.chance.set(seed.wrapping_add(0x9e37_79b9_7f4a_7c15));
         drawn
+    }
+}
+
+/// Closes connections to endpoints that a new configuration no longer has, for as long as there are new ones.
+pub async fn close_removed(local: Rc<Local>, mut changes: watch::Receiver<u64>) {
+    while changes.changed().await.is_ok() {
+        let snapshot = local.mesh.snapshot();
+        local.pool.retire(|cluster, endpoint| {
+            snapshot.cluster(cluster).is_some_and(|c| c.endpoints.iter().any(|e| e.id == endpoint))
+        });
     }
 }

@@ -18,7 +18,7 @@ use crate::dial::Dialer;
 use crate::drain::{Drain, Shutdown};
 use crate::explicit;
 use crate::listener::accept;
-use crate::local::Local;
+use crate::local::{Local, close_removed};
 use crate::orig_dst::{Origin, Own};
 use crate::outbound::Entry;
 use crate::pool::{Gates, MeshConnect, Pool};
@@ -152,6 +152,7 @@ async fn run(shared: Shared, sockets: Sockets, number: usize) -> io::Result<()> 
         serve_inbound(&ctx, socket, Origin::Redirected)?;
     }
     spawn_local(explicit::follow(ctx.clone()));
+    spawn_local(close_removed(ctx.local.clone(), shared.mesh.changes()));
     shared.opened.one();
     drain.over().await;
     // Connections that are cut now are still recorded.

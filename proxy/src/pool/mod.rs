@@ -32,6 +32,7 @@ use foldhash::fast::FixedState;
 use hashbrown::{HashMap, HashSet};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
+use weft_core::model::name::ClusterName;
 use weft_core::reason::Reason;
 use weft_core::transport::Transport;
 use weft_core::upstream::EndpointId;
@@ -135,6 +136,18 @@ impl Pool {
             }
         }
         lease_of(turn.await)
+    }
+
+    /// Closes connections to endpoints that are no longer there: idle ones now, others as soon as they fall idle.
+    pub fn retire(&self, is_there: impl Fn(&ClusterName, EndpointId) -> bool) {
+        self.0.slots.borrow_mut().retain(|key, slot| {
+            let listed = matches!(key.endpoint, EndpointId::Listed(_));
+            let stays = !listed || is_there(slot.cluster(), key.endpoint);
+            if !stays {
+                slot.retire();
+            }
+            stays
+        });
     }
 
     /// How many connections are kept idle or shared: for the admin page and tests.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
+use weft_core::model::name::ClusterName;
 
 use super::Inner;
 use super::conn::{Connection, Http1, Http2};
@@ -18,6 +19,10 @@ use crate::http::version::HttpVersion;
 /// The connections to one endpoint.
 pub(super) struct Slot {
     pool: Weak<Inner>,
+    /// The cluster of the endpoint.
+    cluster: ClusterName,
+    /// The endpoint is no longer there: nothing is kept.
+    retired: Cell<bool>,
     gate: Arc<Gate>,
     version: HttpVersion,
     /// HTTP/1 connections without a request, the last used at the end.
@@ -49,6 +54,8 @@ impl Slot {
     pub(super) fn new(pool: Weak<Inner>, to: &Destination, gate: Arc<Gate>) -> Self {
         Self {
             pool,
+            cluster: to.cluster.cluster.name.clone(),
+            retired: Cell::new(false),
             gate,
             version: to.version,
             idle: RefCell::default(),
@@ -60,6 +67,19 @@ impl Slot {
 
     pub(super) fn gate(&self) -> &Arc<Gate> {
         &self.gate
+    }
+
+    pub(super) fn cluster(&self) -> &ClusterName {
+        &self.cluster
+    }
+
+    /// Closes what is idle now, and what is in use as soon as it falls idle.
+    pub(super) fn retire(&self) {
+        self.retired.set(true);
+        self.idle.borrow_mut().clear();
+        let mut shared = self.shared.borrow_mut();
+        shared.retain(|connection| connection.active.get() > 0);
+        shared.iter().for_each(|connection| connection.draining.set(true));
     }
 
     pub(super) fn connections(&self) -> usize {
@@ -160,7 +180,7 @@ impl Slot {
             }
         }
         let Some(connection) = lease.into_idle() else { return };
-        if !to.cluster.admission.is_wanted() {
+        if !to.cluster.admission.is_wanted() && !self.retired.get() {
             self.keep(connection, to);
         }
     }
@@ -185,7 +205,7 @@ impl Slot {
         if connection.active.get() > 0 {
             return;
         }
-        if !connection.is_open(to) || to.cluster.admission.is_wanted() {
+        if !connection.is_open(to) || to.cluster.admission.is_wanted() || self.retired.get() {
             self.shared.borrow_mut().retain(|other| !Rc::ptr_eq(other, connection));
             return;
         }

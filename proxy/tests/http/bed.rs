@@ -19,7 +19,7 @@ use weft_proxy::drain::{Drain, Shutdown};
 use weft_proxy::http::version::HttpVersion;
 use weft_proxy::identity::Credentials;
 use weft_proxy::io::Io;
-use weft_proxy::local::Local;
+use weft_proxy::local::{Local, close_removed};
 use weft_proxy::pool::{Gates, MeshConnect, Pool};
 use weft_proxy::settings::AccessLogFormat;
 use weft_proxy::telemetry::Telemetry;
@@ -62,7 +62,9 @@ impl Bed {
         tokio::task::spawn_local(async move { watch.follow(view).await });
         let pool = Pool::new(connect, gates.clone());
         let local = Local::new(mesh.reader(), pool, telemetry.worker(0), drain, Instant::now(), 1);
-        Self { mesh, telemetry, local: Rc::new(local), shutdown, gates }
+        let local = Rc::new(local);
+        tokio::task::spawn_local(close_removed(Rc::clone(&local), mesh.changes()));
+        Self { mesh, telemetry, local, shutdown, gates }
     }
 
     /// Listens for connections of the application to a service.

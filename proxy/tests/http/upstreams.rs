@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use weft_core::model::cluster::OutlierDetection;
 use weft_core::model::protocol::Protocol;
 use weft_proxy::http::version::HttpVersion::Http1;
@@ -10,6 +11,8 @@ use weft_testkit::world::World;
 
 use crate::bed::{Bed, on_worker};
 
+/// The instruction of a socket filter that says how much of a segment is taken.
+const BPF_RETURN: u16 = 6;
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 const POST: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody";
 
@@ -366,6 +369,95 @@ async fn a16_an_upstream_that_does_not_read_stops_the_client() {
         }
         // What the sockets of the kernel hold, on three connections.
         assert!(taken < 64 << 20, "{taken} bytes were taken");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a15_a_body_that_does_not_come_is_answered_and_the_upstream_given_up() {
+    on_worker(async {
+        let upstream = Upstream::start(vec![vec![Step::Head, Step::Hang]]).await;
+        let world = world(&[&upstream]);
+        let bed = Bed::new(&world);
+        let inside = Bed::new(&World::new().port(8080, Protocol::Http));
+        let proxies =
+            [bed.outbound(&world, "a", Http1).await, inside.inbound(upstream.address, Http1, None).await];
+        for proxy in proxies {
+            let mut client = Wire::connect(proxy).await;
+            client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc").await;
+            let began = tokio::time::Instant::now();
+            tokio::time::sleep(Duration::from_secs(299)).await;
+            client.send("d").await;
+            tokio::time::sleep(Duration::from_secs(299)).await;
+            client.send("e").await;
+            tokio::time::sleep(Duration::from_secs(601)).await;
+            let answer = client.rest().await;
+            assert!(answer.starts_with("HTTP/1.1 408 "), "{answer} after {:?}", began.elapsed());
+        }
+        assert_eq!((bed.local.pool.connections(), inside.local.pool.connections()), (0, 0));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn connections_to_endpoints_that_are_gone_are_closed_at_once() {
+    on_worker(async {
+        let upstream = Upstream::answering("fine").await;
+        let world = world(&[&upstream]);
+        let bed = Bed::new(&world);
+        let proxy = bed.outbound(&world, "a", Http1).await;
+        let mut client = Wire::connect(proxy).await;
+        client.send(GET).await;
+        client.message().await;
+        while bed.local.pool.connections() == 0 {
+            tokio::task::yield_now().await;
+        }
+        bed.mesh.swap(self::world(&[]).snapshot(), &Default::default());
+        while bed.local.pool.connections() > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_without_requests_is_closed_after_an_hour() {
+    on_worker(async {
+        let upstream = Upstream::answering("fine").await;
+        let world = world(&[&upstream]);
+        let proxy = Bed::new(&world).outbound(&world, "a", Http1).await;
+        let mut client = Wire::connect(proxy).await;
+        for _ in 0..3 {
+            client.send(GET).await;
+            assert!(client.message().await.ends_with("fine"));
+            tokio::time::sleep(Duration::from_secs(3500)).await;
+        }
+        tokio::time::sleep(Duration::from_secs(3800)).await;
+        assert_eq!(client.rest().await, "");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn g15_an_upstream_that_vanished_is_noticed() {
+    on_worker(async {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let world = World::new().service("a", Protocol::Http, &[listener.local_addr().unwrap()]);
+        let proxy = Bed::new(&world).outbound(&world, "a", Http1).await;
+        let mut client = tokio::net::TcpStream::connect(proxy).await.unwrap();
+        let vanish = async {
+            let (upstream, _) = listener.accept().await.unwrap();
+            // From now on the kernel drops every segment to it: nothing is acknowledged.
+            let drop_all = socket2::SockFilter::new(BPF_RETURN, 0, 0, 0);
+            socket2::SockRef::from(&upstream).attach_filter(&[drop_all]).unwrap();
+            upstream
+        };
+        let (_upstream, sent) = tokio::join!(vanish, client.write_all(POST.as_bytes()));
+        sent.unwrap();
+        let mut answer = [0; 1024];
+        // The kernel's own time counts here, which no test can pause: some three seconds.
+        let count = client.read(&mut answer).await.unwrap();
+        is(&String::from_utf8_lossy(&answer[..count]), 503, "upstream_reset");
     })
     .await;
 }
