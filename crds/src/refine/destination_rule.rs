@@ -90,7 +90,7 @@ const POLICY_OURS: Table = &[
     (
         "portLevelSettings",
         &[
-            Items(64),
+            Items(32),
             Rule(
                 "self.all(a, !has(a.port) || !has(a.port.number) || self.exists_one(b, has(b.port) && has(b.port.number) && b.port.number == a.port.number))",
                 "a port is written twice",

@@ -49,7 +49,7 @@ const OURS: Table = &[
     (
         "egress",
         &[
-            Items(256),
+            Items(64),
             Rule(
                 "self.filter(e, !has(e.port)).size() <= 1",
                 "two entries have no port and so take all other traffic; write one, as the last",
@@ -74,7 +74,7 @@ const OURS: Table = &[
         &[
             Between(1, 1024),
             Rule(
-                "self.all(host, host.matches('^[^/]+/.'))",
+                "self.all(host, host.contains('/') && !host.startsWith('/'))",
                 "a host has its namespace in front: `NAMESPACE/HOST`, `*/HOST` or `./HOST`",
             ),
         ],
