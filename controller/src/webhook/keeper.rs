@@ -9,14 +9,13 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use arc_swap::ArcSwapOption;
 use base64::Engine;
-use futures_util::{Stream, StreamExt, stream};
+use futures_util::{StreamExt, stream};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::admissionregistration::v1::{
     MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
 };
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Patch, PatchParams, PostParams};
-use kube::runtime::watcher;
 use kube::{Api, Client, Resource};
 use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
@@ -28,6 +27,7 @@ use time::OffsetDateTime;
 use tokio::time::sleep;
 
 use super::certificate::{Judgement, Material, Names, TTL};
+use super::changes::changes;
 
 /// After a failure, and between looks at what ought to be as it is.
 const RETRY: Duration = Duration::from_secs(2);
@@ -108,7 +108,7 @@ impl Keeper {
 
     /// Serves with what the Secret holds, for ever: for every replica.
     pub async fn follow(&self, served: Arc<Served>) {
-        let mut changes = std::pin::pin!(changes(self.secrets.clone(), &self.secret()));
+        let mut changes = std::pin::pin!(changes(self.secrets.clone(), Some(&self.secret())));
         while changes.next().await.is_some() {
             match self.secrets.get_opt(&self.secret()).await {
                 Ok(Some(secret)) => served.take(&material(secret)),
@@ -120,9 +120,9 @@ impl Keeper {
 
     /// Makes, renews and mends, for ever: for the leader.
     pub async fn keep(&self) {
-        let secret = changes(self.secrets.clone(), &self.secret());
-        let injector = changes(self.injectors.clone(), &self.injector());
-        let validator = changes(self.validators.clone(), &self.validator());
+        let secret = changes(self.secrets.clone(), Some(&self.secret()));
+        let injector = changes(self.injectors.clone(), Some(&self.injector()));
+        let validator = changes(self.validators.clone(), Some(&self.validator()));
         let mut changes = std::pin::pin!(stream::select(secret, stream::select(injector, validator)));
         loop {
             let wait = match self.ensure(OffsetDateTime::now_utc()).await {
@@ -246,20 +246,6 @@ fn belief(configuration: &Value, authority: &str) -> Option<Value> {
     let test = json!({ "op": "test", "path": "/metadata/resourceVersion", "value": version });
     let patch: Vec<Value> = std::iter::once(test).chain(changes).collect();
     (patch.len() > 1).then(|| patch.into())
-}
-
-/// A tick whenever an object of this name may have changed.
-fn changes<K>(api: Api<K>, name: &str) -> impl Stream<Item = ()> + use<K>
-where
-    K: Resource + Clone + std::fmt::Debug + DeserializeOwned + Send + 'static,
-{
-    let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
-    watcher::watcher(api, config).then(|event| async {
-        if let Err(error) = event {
-            tracing::warn!("webhooks: watch: {error}");
-            sleep(RETRY).await;
-        }
-    })
 }
 
 #[cfg(test)]

@@ -22,9 +22,48 @@ mod strict;
 pub mod review;
 /// What is wrong with objects of the mesh's kinds.
 pub mod validating;
+/// Ticks from the API server.
+mod changes;
 /// The certificate of the webhooks, and the authority behind it.
 pub mod certificate;
 /// The certificate in the API server: its Secret, and who is told to believe it.
 pub mod keeper;
+/// What pods need.
+pub mod injecting;
 /// Connections and requests.
 pub mod serve;
+/// What the controller answers.
+pub mod judge;
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use self::judge::Judge;
+use self::keeper::{Keeper, Served};
+use self::serve::Server;
+
+/// Serves the webhooks until told to stop, with the certificate that the API server keeps; the leader also has to
+/// [`Keeper::keep`] it.
+///
+/// # Errors
+/// TLS cannot be set up.
+pub async fn serve(
+    keeper: Keeper,
+    judge: Judge,
+    listener: TcpListener,
+    shutdown: CancellationToken,
+) -> Result<()> {
+    let served = Arc::new(Served::default());
+    let tls = TlsAcceptor::from(served.server_config()?);
+    let injection = judge.injection.clone();
+    let following = tokio::spawn(async move {
+        tokio::join!(keeper.follow(served), injection.follow());
+    });
+    Server::new(judge).serve(listener, tls, shutdown).await;
+    following.abort();
+    Ok(())
+}

@@ -44,7 +44,7 @@ const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 /// Answers questions.
 pub trait Webhook: Send + Sync + 'static {
     /// Answers a question that came on a path; `None` where nothing is on that path.
-    fn answer(&self, path: &str, question: &Question) -> Option<Answer>;
+    fn answer(&self, path: &str, question: &Question) -> impl Future<Output = Option<Answer>> + Send;
 }
 
 /// A server of webhooks.
@@ -143,7 +143,7 @@ impl<W: Webhook> Server<W> {
         let (_held, body) = self.body(request.into_body()).await?;
         let _turn = self.judged.acquire().await;
         let question = Question::read(&body).map_err(|why| (StatusCode::BAD_REQUEST, why))?;
-        let answer = self.webhook.answer(&path, &question);
+        let answer = self.webhook.answer(&path, &question).await;
         let answer = answer.ok_or_else(|| (StatusCode::NOT_FOUND, "/validate /inject".to_owned()))?;
         Ok(answer.to_json(&question.uid).to_string().into_bytes())
     }
@@ -196,7 +196,7 @@ mod tests {
     struct Echo;
 
     impl Webhook for Echo {
-        fn answer(&self, path: &str, _: &Question) -> Option<Answer> {
+        async fn answer(&self, path: &str, _: &Question) -> Option<Answer> {
             (path == "/validate").then(|| Answer::allow(vec![path.to_owned()]))
         }
     }
