@@ -2,10 +2,13 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
+use kube::Client;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use weft_core::identity::TrustDomain;
 use weft_core::model::workload::TrustBundle;
@@ -20,6 +23,7 @@ use crate::push::publisher::Publisher;
 use crate::push::registry::Registry;
 use crate::push::service::PushService;
 use crate::push::stream::Pace;
+use crate::replica::{Replica, Running};
 use crate::server::admin::Admin;
 use crate::server::certificate::ServerIdentity;
 use crate::server::grpc;
@@ -28,11 +32,14 @@ use crate::source::kubernetes::cluster::Cluster;
 use crate::source::kubernetes::connect;
 use crate::source::kubernetes::progress::Progress;
 use crate::source::watch::Directories;
+use crate::status::writer::Counts;
 use crate::tokens::Authenticator;
 use crate::tokens::directory::TokenDirectory;
 
 /// Batches of changes that may wait for the pipeline.
 const BATCHES: usize = 256;
+/// How long streams may take to end, and a leader's term.
+const ENDING: Duration = Duration::from_secs(5);
 
 /// Runs until the process is told to end (SIGTERM, SIGINT).
 ///
@@ -66,67 +73,117 @@ fn log(filter: &str) -> Result<()> {
 /// # Errors
 /// As [`run`].
 pub async fn serve(settings: Settings, shutdown: CancellationToken) -> Result<()> {
-    let ca_dir = settings.ca_dir.as_deref().context("--ca-dir: missing")?;
-    let tokens_dir = settings.tokens_dir.as_deref().context("--tokens-dir: missing")?;
-    let authority = Arc::new(store::open(ca_dir)?);
-    // The API server's objects have versions of their own.
-    let epoch = if settings.kubernetes { None } else { Some(Epoch::next(ca_dir)?) };
-    let metrics = Metrics::new()?;
-    let progress = Progress::default();
-    let (worlds, watching) = start_pipeline(&settings, &progress).await?;
-    let publisher = Publisher::default();
-    let registry = Registry::default();
-
-    let following = follow(publisher.clone(), worlds.clone(), authority.clone(), epoch);
-    let admin = Admin {
-        registry: registry.clone(),
-        publisher: publisher.clone(),
-        worlds: worlds.clone(),
-        metrics: metrics.clone(),
-        progress,
-    };
-    let tokens = Arc::new(Authenticator::Directory(TokenDirectory::new(tokens_dir)));
-    let push = PushService {
-        tokens: tokens.clone(),
-        publisher,
-        registry,
-        pace: Pace::default(),
-        metrics: metrics.clone(),
-        shutdown: shutdown.clone(),
-    };
-    let certificates = CertificateService {
-        authority: authority.clone(),
-        tokens,
-        trust_domain: trust_domain(worlds),
-        ttl: settings.workload_cert_ttl,
-        metrics,
-    };
-    let identity = ServerIdentity::new(authority, &settings.names, &settings.addresses)?;
-    let listener = listen(settings.listen).await?;
+    let client = if settings.kubernetes { Some(connect::client().await?) } else { None };
+    let (metrics, progress) = (Metrics::new()?, Progress::default());
+    let (worlds, watching) = start_pipeline(&settings, client.clone(), &progress);
+    let counts = Counts { registry: Registry::default(), publisher: Publisher::default() };
+    let admin = Admin { counts: counts.clone(), worlds: worlds.clone(), metrics: metrics.clone(), progress };
     let people = tokio::spawn(admin.serve(listen(settings.admin).await?, shutdown.clone()));
-    tracing::info!(listen = %settings.listen, admin = %settings.admin, "ready");
-
-    let end = shutdown.clone();
-    tokio::select! {
-        served = grpc::serve(listener, identity, certificates, push, shutdown.clone()) => served?,
-        result = watching => result?,
-        () = following => {}
-        () = told_to_end(end) => {}
-    }
+    let parts = Parts { settings, client, worlds, counts, metrics };
+    let mut serving = tokio::spawn(parts.serve(shutdown.clone()));
+    let ended = tokio::select! {
+        served = &mut serving => {
+            shutdown.cancel();
+            return served?;
+        }
+        result = watching => result,
+        () = told_to_end(shutdown.clone()) => Ok(()),
+    };
     shutdown.cancel();
+    if timeout(ENDING, serving).await.is_err() {
+        tracing::warn!("not everything has ended within {ENDING:?}");
+    }
     let _ = people.await;
-    Ok(())
+    ended
+}
+
+/// What the parts of a controller share.
+struct Parts {
+    settings: Settings,
+    client: Option<Client>,
+    worlds: watch::Receiver<Published>,
+    counts: Counts,
+    metrics: Metrics,
+}
+
+/// Whose word counts, and what is signed with.
+struct Trust {
+    authority: Arc<Authority>,
+    tokens: Arc<Authenticator>,
+    /// Where the source of objects has no versions of its own.
+    epoch: Option<Epoch>,
+    /// Of several replicas, this one.
+    replica: Option<Running>,
+}
+
+impl Parts {
+    /// Serves sidecars until told to stop.
+    async fn serve(self, shutdown: CancellationToken) -> Result<()> {
+        let Some(trust) = shutdown.run_until_cancelled(self.trust(&shutdown)).await else { return Ok(()) };
+        let trust = trust?;
+        let Counts { registry, publisher } = self.counts;
+        let following = follow(publisher.clone(), self.worlds.clone(), trust.authority.clone(), trust.epoch);
+        let push = PushService {
+            tokens: trust.tokens.clone(),
+            publisher,
+            registry,
+            pace: Pace::default(),
+            metrics: self.metrics.clone(),
+            shutdown: shutdown.clone(),
+        };
+        let certificates = CertificateService {
+            authority: trust.authority.clone(),
+            tokens: trust.tokens,
+            trust_domain: trust_domain(self.worlds),
+            ttl: self.settings.workload_cert_ttl,
+            metrics: self.metrics,
+        };
+        let identity = ServerIdentity::new(trust.authority, &self.settings.names, &self.settings.addresses)?;
+        let listener = listen(self.settings.listen).await?;
+        tracing::info!(listen = %self.settings.listen, admin = %self.settings.admin, "ready");
+        tokio::select! {
+            served = grpc::serve(listener, identity, certificates, push, shutdown.clone()) => served?,
+            () = following => {}
+        }
+        if let Some(replica) = trust.replica {
+            replica.end().await;
+        }
+        Ok(())
+    }
+
+    async fn trust(&self, shutdown: &CancellationToken) -> Result<Trust> {
+        if let Some(client) = self.client.clone() {
+            let (settings, worlds) = (self.settings.clone(), self.worlds.clone());
+            let (counts, metrics) = (self.counts.clone(), self.metrics.clone());
+            let replica = Replica { client, settings, worlds, counts, metrics };
+            let tokens = Arc::new(replica.tokens());
+            let running = replica.start(shutdown.clone()).await?;
+            // The API server's objects have versions of their own.
+            return Ok(Trust {
+                authority: running.authority.clone(),
+                tokens,
+                epoch: None,
+                replica: Some(running),
+            });
+        }
+        let ca_dir = self.settings.ca_dir.as_deref().context("--ca-dir: missing")?;
+        let tokens_dir = self.settings.tokens_dir.as_deref().context("--tokens-dir: missing")?;
+        let authority = Arc::new(store::open(ca_dir)?);
+        let tokens = Arc::new(Authenticator::Directory(TokenDirectory::new(tokens_dir)));
+        Ok(Trust { authority, tokens, epoch: Some(Epoch::next(ca_dir)?), replica: None })
+    }
 }
 
 /// Starts source -> validate -> world; the future ends only when the source does.
-async fn start_pipeline(
+fn start_pipeline(
     settings: &Settings,
+    client: Option<Client>,
     progress: &Progress,
-) -> Result<(watch::Receiver<Published>, impl Future<Output = Result<()>> + use<>)> {
+) -> (watch::Receiver<Published>, impl Future<Output = Result<()>> + use<>) {
     let (send, changes) = mpsc::channel(BATCHES);
     let (publish, worlds) = watch::channel(Published::default());
-    let watching = if settings.kubernetes {
-        let cluster = Cluster::new(connect::client().await?, send, progress.clone());
+    let watching = if let Some(client) = client {
+        let cluster = Cluster::new(client, send, progress.clone());
         tokio::spawn(async move {
             cluster.run().await;
             Ok(())
@@ -136,7 +193,7 @@ async fn start_pipeline(
         tokio::spawn(async move { directories.run(send).await.context("--dir: cannot watch") })
     };
     tokio::spawn(Pipeline::default().run(changes, publish));
-    Ok((worlds, async move { watching.await? }))
+    (worlds, async move { watching.await? })
 }
 
 /// Publishes every world, once the first is known: its trust domain and aliases say whose certificates are believed.

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::analyse::analyse;
 use crate::fragment::FragmentKey;
-use crate::report::{Report, Reports, Severity};
+use crate::report::{Accounts, Report, Reports, Severity};
 use crate::source::directory::Changes;
 use crate::source::object::{Event, Object, ObjectId, Scope};
 use crate::validate::mesh::NAME as SETTINGS;
@@ -36,6 +36,8 @@ pub struct Published {
     pub synced: bool,
     /// The source's version of the world; 0 where it has none.
     pub revision: u64,
+    /// Every object of the mesh's own kinds, with all that is wrong with it.
+    pub accounts: Arc<Accounts>,
 }
 
 /// The joined state and its reports.
@@ -115,16 +117,18 @@ impl Pipeline {
         let reports: Arc<[Report]> = self.reports.all().into();
         log_new(&publish.borrow().reports, &reports);
         let (world, dirty) = (Arc::new(self.world.clone()), Arc::new(dirty));
-        let (synced, revision) = (self.synced, self.revision);
-        publish.send_replace(Published { world, dirty, reports, synced, revision });
+        let (synced, revision, accounts) = (self.synced, self.revision, self.reports.accounts());
+        publish.send_replace(Published { world, dirty, reports, synced, revision, accounts });
     }
 
     /// The same world with other reports: who has seen its version has seen it.
     fn publish_reports(&mut self, publish: &watch::Sender<Published>) {
         let reports: Arc<[Report]> = self.reports.all().into();
-        let revision = self.revision;
+        let (revision, accounts) = (self.revision, self.reports.accounts());
         publish.send_if_modified(|published| {
-            let (newer, other) = (published.revision < revision, published.reports != reports);
+            let newer = published.revision < revision || !Arc::ptr_eq(&published.accounts, &accounts);
+            published.accounts = accounts;
+            let other = published.reports != reports;
             if other {
                 log_new(&published.reports, &reports);
                 published.reports = reports;

@@ -4,8 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::Serialize;
+use weft_crds::kind::Origin;
 
 use crate::source::object::{Object, ObjectId, Place, Problem};
 use crate::validate::findings::{Finding, Findings};
@@ -84,9 +86,27 @@ impl Report {
     }
 }
 
+/// One object of the mesh's own kinds, and all that is wrong with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// `apiVersion`, as the source knows it.
+    pub api_version: Arc<str>,
+    /// `metadata.generation`; 0 where there is none.
+    pub generation: i64,
+    /// What is wrong.
+    pub reports: Vec<Report>,
+}
+
+/// Every object of the mesh's own kinds.
+pub type Accounts = BTreeMap<ObjectId, Account>;
+
 /// All that is wrong with what a set of sources says now.
 #[derive(Clone, Debug, Default)]
 pub struct Reports {
+    /// Every object of the mesh's own kinds: `apiVersion` and generation.
+    stamps: BTreeMap<ObjectId, (Arc<str>, i64)>,
+    /// What was told last; `None` once something differs.
+    accounts: Option<Arc<Accounts>>,
     files: Vec<Report>,
     objects: BTreeMap<ObjectId, Vec<Report>>,
     /// What is odd about objects in the company of others.
@@ -107,10 +127,46 @@ impl Reports {
             self.places.insert(object.id.clone(), object.place.clone());
         }
         let reports = Report::of_object(object, findings);
-        match reports.is_empty() {
-            true => drop(self.objects.remove(&object.id)),
-            false => drop(self.objects.insert(object.id.clone(), reports)),
+        let (stamped, good) = (self.stamp(object), reports.is_empty());
+        let same = self.objects.get(&object.id).map_or(good, |known| *known == reports);
+        if !same {
+            match good {
+                true => drop(self.objects.remove(&object.id)),
+                false => drop(self.objects.insert(object.id.clone(), reports)),
+            }
         }
+        if stamped || !same {
+            self.accounts = None;
+        }
+    }
+
+    /// Notes how an object of the mesh's own kinds is written; whether that is news.
+    fn stamp(&mut self, object: &Object) -> bool {
+        if !Origin::ALL.iter().any(|origin| origin.has_group(&object.id.group)) {
+            return false;
+        }
+        let generation = object.value["metadata"]["generation"].as_i64().unwrap_or_default();
+        let known = self.stamps.get(&object.id);
+        if known.is_some_and(|(version, known)| **version == *object.api_version() && *known == generation) {
+            return false;
+        }
+        self.stamps.insert(object.id.clone(), (object.api_version().into(), generation));
+        true
+    }
+
+    /// Every object of the mesh's own kinds, with all that is wrong with it.
+    pub fn accounts(&mut self) -> Arc<Accounts> {
+        if let Some(told) = &self.accounts {
+            return told.clone();
+        }
+        let of = |(id, (api_version, generation)): (&ObjectId, &(Arc<str>, i64))| {
+            let reports = [self.objects.get(id), self.crossing.get(id)];
+            let reports = reports.into_iter().flatten().flatten().cloned().collect();
+            (id.clone(), Account { api_version: api_version.clone(), generation: *generation, reports })
+        };
+        let accounts: Arc<Accounts> = Arc::new(self.stamps.iter().map(of).collect());
+        self.accounts = Some(accounts.clone());
+        accounts
     }
 
     /// An object that is the same at another place.
@@ -122,13 +178,16 @@ impl Reports {
         }
     }
 
-    /// Every object with something wrong.
+    /// Every object of the mesh's own kinds, and every other one with something wrong; some twice.
     pub fn ids(&self) -> impl Iterator<Item = &ObjectId> {
-        self.objects.keys()
+        self.objects.keys().chain(self.stamps.keys())
     }
 
     /// An object that is gone.
     pub fn forget(&mut self, id: &ObjectId) {
+        if self.stamps.remove(id).is_some() {
+            self.accounts = None;
+        }
         self.objects.remove(id);
         self.crossing.remove(id);
         self.places.remove(id);
@@ -136,6 +195,8 @@ impl Reports {
 
     /// Every object but these is gone.
     pub fn retain(&mut self, known: &BTreeSet<&ObjectId>) {
+        self.stamps.retain(|id, _| known.contains(id));
+        self.accounts = None;
         self.objects.retain(|id, _| known.contains(id));
         self.crossing.retain(|id, _| known.contains(id));
         self.places.retain(|id, _| known.contains(id));
@@ -149,7 +210,10 @@ impl Reports {
             let reports = findings.iter().map(of).collect();
             (id, reports)
         };
-        self.crossing = found.into_iter().map(reports).collect();
+        let crossing = found.into_iter().map(reports).collect();
+        if self.crossing != crossing {
+            (self.crossing, self.accounts) = (crossing, None);
+        }
     }
 
     /// Everything, by file and line.

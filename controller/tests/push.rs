@@ -208,7 +208,7 @@ async fn f9_a_sidecar_that_breaks_the_protocol_is_cut_off_alone() {
 struct Weighted(u32);
 
 impl Compiler for Weighted {
-    fn knows(&self, _: &ObjectName) -> bool {
+    fn knows(&self, _: &ObjectName, _: Option<&str>) -> bool {
         true
     }
 

@@ -92,9 +92,12 @@ type Found = (&'static str, BTreeMap<String, ByteString>);
 
 async fn find(secrets: &Api<Secret>, namespace: &str) -> Result<Option<Found>, SecretError> {
     for name in [SECRET, ISTIO_SECRET] {
-        let found = secrets.get_opt(name).await.map_err(|error| api(namespace, name, error))?;
-        if let Some(secret) = found {
-            return Ok(Some((name, secret.data.unwrap_or_default())));
+        match secrets.get_opt(name).await {
+            Ok(Some(secret)) => return Ok(Some((name, secret.data.unwrap_or_default()))),
+            Ok(None) => {}
+            // Who may not read Istio's has none to bring.
+            Err(kube::Error::Api(status)) if name == ISTIO_SECRET && status.is_forbidden() => {}
+            Err(error) => return Err(api(namespace, name, error)),
         }
     }
     Ok(None)

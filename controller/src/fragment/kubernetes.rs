@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use weft_core::model::name::{ObjectName, ServiceName};
 use weft_core::model::protocol::Protocol;
+use xxhash_rust::xxh64::xxh64;
 
 use super::mesh::CLUSTER_DOMAIN;
 use super::meta::{Meta, Selector, Visibility};
@@ -60,6 +61,8 @@ pub enum TargetPort {
 pub struct Pod {
     /// Name, labels, annotations.
     pub meta: Meta,
+    /// The hash of `metadata.uid`, by [`uid_hash`]; 0 where there is none.
+    pub uid: u64,
     /// `status.podIPs`.
     pub addresses: Vec<IpAddr>,
     /// `spec.serviceAccountName`.
@@ -113,6 +116,11 @@ pub struct Namespace {
     pub name: Arc<str>,
     /// Labels.
     pub labels: Arc<BTreeMap<String, String>>,
+}
+
+/// What tells a pod from a later one of its name, in few bytes.
+pub fn uid_hash(uid: &str) -> u64 {
+    if uid.is_empty() { 0 } else { xxh64(uid.as_bytes(), 0) }
 }
 
 impl Service {

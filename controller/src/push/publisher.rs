@@ -12,6 +12,7 @@ use weft_core::model::name::{ObjectName, ResourceName};
 use weft_core::model::workload::TrustBundle;
 
 use crate::compile::{self, Resource};
+use crate::fragment::kubernetes::uid_hash;
 use crate::pipeline::Published;
 use crate::push::epoch::Epoch;
 use crate::world::World;
@@ -23,7 +24,8 @@ const REMEMBERED: usize = 256;
 /// A world that nobody changes any more, and what it means for each sidecar.
 pub trait Compiler: Send + Sync {
     /// Whether the pod is known. Nothing is said to one that is not (yet, or any more): what it holds stays in force.
-    fn knows(&self, pod: &ObjectName) -> bool;
+    /// A pod of the same name and another uid is another pod.
+    fn knows(&self, pod: &ObjectName, uid: Option<&str>) -> bool;
     /// What a name stands for, for one sidecar; `None` for nothing.
     fn resource(&self, pod: &ObjectName, name: &ResourceName) -> Option<Encoded>;
     /// The world's resource version: above 0 as soon as the whole world is known, and never less than before.
@@ -62,6 +64,8 @@ pub struct Update {
     pub dirty: Vec<Arc<Dirty>>,
     /// When the world was published.
     pub at: Option<Instant>,
+    /// How many worlds were published up to this one.
+    pub generation: u64,
 }
 
 #[derive(Clone, Default)]
@@ -73,8 +77,9 @@ struct Current {
 }
 
 impl Compiler for WorldCompiler {
-    fn knows(&self, pod: &ObjectName) -> bool {
-        self.world.pods.contains_key(pod)
+    fn knows(&self, pod: &ObjectName, uid: Option<&str>) -> bool {
+        let same = |known: u64| known == 0 || uid.is_none_or(|uid| uid_hash(uid) == known);
+        self.world.pods.get(pod).is_some_and(|pod| same(pod.uid))
     }
 
     fn resource(&self, pod: &ObjectName, name: &ResourceName) -> Option<Encoded> {
@@ -156,6 +161,11 @@ impl Publisher {
         self.current.borrow().compiler.as_ref().map_or(0, |compiler| compiler.as_of())
     }
 
+    /// How many worlds were published.
+    pub fn generation(&self) -> u64 {
+        self.current.borrow().generation
+    }
+
     /// A view that has seen nothing yet.
     pub fn subscribe(&self) -> Subscriber {
         let mut current = self.current.subscribe();
@@ -183,7 +193,8 @@ impl Subscriber {
             new.map(|(_, dirty)| dirty.clone()).collect()
         };
         self.seen = current.generation;
-        Update { compiler: current.compiler.clone(), dirty, at: current.at }
+        let (compiler, at, generation) = (current.compiler.clone(), current.at, current.generation);
+        Update { compiler, dirty, at, generation }
     }
 }
 
@@ -200,7 +211,7 @@ mod tests {
     struct Nothing;
 
     impl Compiler for Nothing {
-        fn knows(&self, _: &ObjectName) -> bool {
+        fn knows(&self, _: &ObjectName, _: Option<&str>) -> bool {
             true
         }
 

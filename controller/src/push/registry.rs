@@ -1,18 +1,21 @@
 //! Every sidecar that is connected, what it was told, and whether it took it.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use serde::Serialize;
 use weft_api::name::type_of;
 use weft_api::session::server::{Session, Status};
-use weft_core::model::name::ObjectName;
+use weft_core::model::name::{ObjectName, ResourceName};
 
 /// The streams that are open.
 #[derive(Clone, Debug, Default)]
 pub struct Registry {
     streams: Arc<Mutex<Streams>>,
+    /// Counts what happens to streams.
+    changes: Arc<AtomicU64>,
 }
 
 #[derive(Debug, Default)]
@@ -26,9 +29,35 @@ struct Streams {
 pub struct Sidecar {
     /// The pod of its token.
     pub pod: ObjectName,
+    /// Its uid; `None` where pods have none.
+    pub uid: Option<Arc<str>>,
     /// Since when.
     pub connected: Timestamp,
+    /// How many worlds were published up to the one that the stream works on.
+    seen: AtomicU64,
     session: Mutex<Session>,
+}
+
+/// What one sidecar holds.
+#[derive(Clone, Debug)]
+pub struct Holding {
+    /// Its pod.
+    pub pod: ObjectName,
+    /// Whether its stream works on the latest world, and has nothing left to say.
+    pub current: bool,
+    /// What became of each name.
+    pub names: Vec<(ResourceName, Hold)>,
+}
+
+/// What became of a resource; the worst sorts last.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Hold {
+    /// It is in force.
+    Programmed,
+    /// It is on its way.
+    Pending,
+    /// It was refused: path and reason.
+    Refused(String),
 }
 
 /// A stream's place in the registry, which it leaves when this is dropped.
@@ -93,13 +122,26 @@ pub struct ResourceReport {
 
 impl Registry {
     /// Enters a new stream of a pod.
-    pub fn enter(&self, pod: ObjectName) -> Entry {
-        let sidecar = Arc::new(Sidecar { pod, connected: Timestamp::now(), session: Mutex::default() });
+    pub fn enter(&self, pod: ObjectName, uid: Option<Arc<str>>) -> Entry {
+        let (connected, seen, session) = (Timestamp::now(), AtomicU64::new(0), Mutex::default());
+        let sidecar = Arc::new(Sidecar { pod, uid, connected, seen, session });
+        self.changes.fetch_add(1, Relaxed);
         let mut streams = lock(&self.streams);
         streams.last += 1;
         let id = streams.last;
         streams.open.insert(id, sidecar.clone());
         Entry { registry: self.clone(), id, sidecar }
+    }
+
+    /// Grows with everything that happens to streams.
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Relaxed)
+    }
+
+    /// What every sidecar holds, given how many worlds were published.
+    pub fn holdings(&self, generation: u64) -> Vec<Holding> {
+        let open: Vec<_> = lock(&self.streams).open.values().cloned().collect();
+        open.iter().map(|sidecar| sidecar.holding(generation)).collect()
     }
 
     /// How it stands with every sidecar, given the version of the world that is published.
@@ -113,6 +155,20 @@ impl Sidecar {
     /// The protocol's state. Held for moments, never over a wait.
     pub fn session(&self) -> MutexGuard<'_, Session> {
         lock(&self.session)
+    }
+
+    fn holding(&self, generation: u64) -> Holding {
+        let session = self.session();
+        let hold = |status: &Status| match status {
+            Status::Programmed => Hold::Programmed,
+            Status::Unanswered | Status::Sent => Hold::Pending,
+            Status::Refused { path, reason } => Hold::Refused(format!("{path}: {reason}")),
+        };
+        Holding {
+            pod: self.pod.clone(),
+            current: self.seen.load(Relaxed) >= generation && !session.has_more(),
+            names: session.names().map(|(name, _, status)| (name.clone(), hold(status))).collect(),
+        }
     }
 
     fn report(&self, as_of: u64) -> SidecarReport {
@@ -148,8 +204,22 @@ impl ResourceReport {
     }
 }
 
+impl Entry {
+    /// The sidecar has answered, or asked for something.
+    pub fn changed(&self) {
+        self.registry.changes.fetch_add(1, Relaxed);
+    }
+
+    /// The stream works on a world: how many were published up to it.
+    pub fn saw(&self, generation: u64) {
+        self.sidecar.seen.store(generation, Relaxed);
+        self.changed();
+    }
+}
+
 impl Drop for Entry {
     fn drop(&mut self) {
+        self.changed();
         lock(&self.registry.streams).open.remove(&self.id);
     }
 }

@@ -47,7 +47,7 @@ impl ConfigService for PushService {
         tracing::info!("sidecar {} is connected", caller.pod);
         let (responses, receiver) = mpsc::channel(WAITING_RESPONSES);
         let stream = SidecarStream {
-            entry: self.registry.enter(caller.pod),
+            entry: self.registry.enter(caller.pod, caller.uid),
             worlds: self.publisher.subscribe(),
             responses,
             pace: self.pace,

@@ -106,6 +106,7 @@ impl SidecarStream {
             Status::invalid_argument(error.to_string())
         })?;
         self.note(&change, pending);
+        self.entry.changed();
         if pending.compiler.is_none() {
             self.renew(pending);
         }
@@ -129,6 +130,7 @@ impl SidecarStream {
     fn renew(&mut self, pending: &mut Pending) {
         let update = self.worlds.take();
         pending.due = None;
+        self.entry.saw(update.generation);
         let mut session = self.entry.sidecar.session();
         if !update.dirty.is_empty() {
             // What a sidecar hears first is not news.
@@ -158,7 +160,7 @@ impl SidecarStream {
 
     fn next(&self, compiler: &dyn Compiler) -> Option<DeltaResponse> {
         let sidecar = &self.entry.sidecar;
-        if !compiler.knows(&sidecar.pod) {
+        if !compiler.knows(&sidecar.pod, sidecar.uid.as_deref()) {
             return None;
         }
         sidecar.session().next_response(compiler.as_of(), |name| compiler.resource(&sidecar.pod, name))

@@ -18,10 +18,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
 use crate::pipeline::Published;
-use crate::push::publisher::Publisher;
-use crate::push::registry::Registry;
 use crate::report::Report;
 use crate::source::kubernetes::progress::Progress;
+use crate::status::peers;
+use crate::status::writer::Counts;
 
 /// Connections at a time.
 const CONNECTIONS: usize = 64;
@@ -33,10 +33,8 @@ const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 /// What is told.
 #[derive(Clone)]
 pub struct Admin {
-    /// Who is connected.
-    pub registry: Registry,
-    /// What is published to sidecars.
-    pub publisher: Publisher,
+    /// Who is connected, and what is published to them.
+    pub counts: Counts,
     /// What is known, and what is wrong with it.
     pub worlds: watch::Receiver<Published>,
     /// What is counted.
@@ -96,7 +94,8 @@ impl Admin {
             return text(StatusCode::METHOD_NOT_ALLOWED, "only GET");
         }
         match path {
-            "/sync" => json(&self.registry.report(self.publisher.as_of())),
+            "/sync" => json(&self.counts.registry.report(self.counts.publisher.as_of())),
+            peers::PATH => self.programmed(),
             "/errors" => json(&self.errors()),
             "/metrics" => text(StatusCode::OK, self.metrics.text()),
             "/healthz" => self.health(),
@@ -106,7 +105,7 @@ impl Admin {
     }
 
     fn health(&self) -> Response<Full<Bytes>> {
-        match self.publisher.as_of() {
+        match self.counts.publisher.as_of() {
             0 => text(StatusCode::SERVICE_UNAVAILABLE, "the world is not known yet"),
             _ => text(StatusCode::OK, "ok"),
         }
@@ -116,11 +115,17 @@ impl Admin {
     /// goes on being served.
     fn readiness(&self) -> Response<Full<Bytes>> {
         let troubles = self.progress.lines();
-        let (status, first) = match self.publisher.as_of() {
+        let (status, first) = match self.counts.publisher.as_of() {
             0 => (StatusCode::SERVICE_UNAVAILABLE, "the world is not known yet"),
             _ => (StatusCode::OK, "ready"),
         };
         text(status, std::iter::once(first.to_owned()).chain(troubles).collect::<Vec<_>>().join("\n"))
+    }
+
+    /// On how many sidecars of this replica objects are in force.
+    fn programmed(&self) -> Response<Full<Bytes>> {
+        let published = self.worlds.borrow().clone();
+        json(&self.counts.tallies(&published).into_iter().collect::<Vec<_>>())
     }
 
     fn errors(&self) -> Errors {

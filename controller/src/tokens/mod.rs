@@ -38,7 +38,7 @@ pub enum Authenticator {
     /// A directory of files, written by whoever started the pods.
     Directory(TokenDirectory),
     /// The API server.
-    Review(Reviews),
+    Review(Box<Reviews>),
 }
 
 impl Authenticator {

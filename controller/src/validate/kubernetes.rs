@@ -11,7 +11,7 @@ use weft_crds::meta::ObjectMeta;
 use super::common;
 use super::findings::Findings;
 use crate::fragment::kubernetes::{
-    EndpointSlice, Namespace, Pod, Service, ServicePort, SliceEndpoint, TargetPort,
+    EndpointSlice, Namespace, Pod, Service, ServicePort, SliceEndpoint, TargetPort, uid_hash,
 };
 use crate::fragment::meta::{Meta, Selector};
 
@@ -104,6 +104,7 @@ pub fn pod(findings: &mut Findings, meta: Meta, object: &written::Pod) -> Pod {
         ended: matches!(status.phase.as_str(), "Succeeded" | "Failed"),
         meshed: is_meshed(object),
         host_network: object.spec.host_network,
+        uid: uid_hash(&object.metadata.uid),
         ports: ports.collect(),
         meta,
     }

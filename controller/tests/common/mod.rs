@@ -40,6 +40,7 @@ use weft_controller::server::admin::Admin;
 use weft_controller::server::certificate::{SERVER_NAMES, ServerIdentity};
 use weft_controller::server::grpc;
 use weft_controller::source::watch::Directories;
+use weft_controller::status::writer::Counts;
 use weft_controller::tokens::Authenticator;
 use weft_controller::tokens::directory::TokenDirectory;
 use weft_core::identity::TrustDomain;
@@ -120,7 +121,8 @@ impl Controller {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let admin = listener.local_addr().unwrap();
         let progress = Default::default();
-        let people = Admin { registry, publisher: publisher.clone(), worlds, metrics, progress };
+        let counts = Counts { registry, publisher: publisher.clone() };
+        let people = Admin { counts, worlds, metrics, progress };
         tokio::spawn(people.serve(listener, shutdown.clone()));
         let _stop = shutdown.clone().drop_guard();
         Self { dir, debounce, grpc, admin, shutdown, _stop, publisher, root_pem }

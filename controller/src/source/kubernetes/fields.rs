@@ -42,6 +42,7 @@ macro_rules! metadata {
                 ("name", All),
                 ("namespace", All),
                 ("resourceVersion", All),
+                ("uid", All),
                 ("creationTimestamp", All),
                 ("deletionTimestamp", Mark),
                 ("generation", All),
@@ -301,7 +302,7 @@ mod tests {
         });
         let wanted = json!({
             "metadata": {
-                "name": "p", "namespace": "n", "resourceVersion": "7", "labels": {"app": "a"},
+                "name": "p", "namespace": "n", "uid": "u", "resourceVersion": "7", "labels": {"app": "a"},
                 "annotations": {"weft.dev/status": ""},
                 "ownerReferences": [{"kind": "ReplicaSet", "name": "r", "controller": true}],
             },

@@ -172,9 +172,8 @@ impl Session {
     /// A message that says only how new everything is that was said before; nothing while there is more to say.
     /// Now and then such a message keeps a sidecar from believing a replica that is further behind.
     pub fn progress(&mut self, as_of: u64) -> Option<DeltaResponse> {
-        let more = self.kinds.iter().any(|kind| !kind.dirty.is_empty());
         let known = self.said_as_of.max(self.held_as_of);
-        if more || self.is_awaiting() || as_of <= known || self.subscriptions() == 0 {
+        if self.has_more() || self.is_awaiting() || as_of <= known || self.subscriptions() == 0 {
             return None;
         }
         self.nonce += 1;
@@ -182,6 +181,11 @@ impl Session {
         self.kinds[0].outstanding = Some(Outstanding { nonce: self.nonce, sent: Vec::new() });
         let kind = TYPES[0].into();
         Some(DeltaResponse { r#type: kind, nonce: self.nonce, as_of, ..DeltaResponse::default() })
+    }
+
+    /// Whether there is a name that may stand for something else than was said.
+    pub fn has_more(&self) -> bool {
+        self.kinds.iter().any(|kind| !kind.dirty.is_empty())
     }
 
     /// Whether a response is without an answer.

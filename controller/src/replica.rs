@@ -1,0 +1,138 @@
+//! One replica of a cluster's controllers: where its root and its callers come from, and what it does while it leads.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Result;
+use kube::Client;
+use prometheus::IntGauge;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use weft_core::model::name::ObjectName;
+
+use crate::ca::authority::Authority;
+use crate::ca::bundle::Bundles;
+use crate::ca::secret;
+use crate::leader::Leadership;
+use crate::leader::lease::Candidate;
+use crate::metrics::Metrics;
+use crate::pipeline::Published;
+use crate::settings::Settings;
+use crate::status::peers::Peers;
+use crate::status::writer::{Counts, StatusWriter};
+use crate::tokens::Authenticator;
+use crate::tokens::review::Reviews;
+
+/// How long the end of a term may take.
+const ENDING: Duration = Duration::from_secs(3);
+
+/// What a replica works with.
+pub struct Replica {
+    /// The API server.
+    pub client: Client,
+    /// What it was told at its start.
+    pub settings: Settings,
+    /// What is known.
+    pub worlds: watch::Receiver<Published>,
+    /// The sidecars that it serves.
+    pub counts: Counts,
+    /// What is counted.
+    pub metrics: Metrics,
+}
+
+/// A replica that stands for election.
+pub struct Running {
+    /// What signs.
+    pub authority: Arc<Authority>,
+    /// Whether it leads.
+    pub leadership: Leadership,
+    election: JoinHandle<()>,
+}
+
+impl Replica {
+    /// Whose tokens are believed: the API server's.
+    pub fn tokens(&self) -> Authenticator {
+        Authenticator::Review(Box::new(Reviews::new(self.client.clone(), self.metrics.clone())))
+    }
+
+    /// Takes the root, and begins. Waits for an API server that is away.
+    ///
+    /// # Errors
+    /// The Secret of the root holds nonsense.
+    pub async fn start(self, shutdown: CancellationToken) -> Result<Running> {
+        let root = secret::open(self.client.clone(), &self.settings.namespace).await?;
+        let authority = root.authority.clone();
+        tokio::spawn(root.keep());
+        let candidate = Candidate::new(
+            self.client.clone(),
+            &self.settings.namespace,
+            &self.settings.revision,
+            &self.pod().name,
+        );
+        let leadership = candidate.leadership();
+        self.lead(&leadership, &authority);
+        let election = tokio::spawn(candidate.run(shutdown));
+        Ok(Running { authority, leadership, election })
+    }
+
+    /// What is done only while it leads.
+    fn lead(&self, leadership: &Leadership, authority: &Authority) {
+        let gauge = self.metrics.leader.clone();
+        tokio::spawn(leadership.clone().run(move || led(gauge.clone())));
+        let bundles = Bundles {
+            client: self.client.clone(),
+            root_pem: authority.root_pem().into(),
+            worlds: self.worlds.clone(),
+            metrics: self.metrics.clone(),
+        };
+        tokio::spawn(leadership.clone().run(move || bundles.clone().keep()));
+        let writer = StatusWriter {
+            client: self.client.clone(),
+            worlds: self.worlds.clone(),
+            counts: self.counts.clone(),
+            metrics: self.metrics.clone(),
+        };
+        let (service, port, me) = (self.service(), self.settings.admin.port(), self.pod());
+        let work = move || writer.clone().keep(Peers::new(service.clone(), port, me.clone()));
+        tokio::spawn(leadership.clone().run(work));
+    }
+
+    fn pod(&self) -> ObjectName {
+        let host = || std::env::var("HOSTNAME").unwrap_or_else(|_| "weft-controller".to_owned());
+        let name = self.settings.pod_name.clone().unwrap_or_else(host);
+        ObjectName { namespace: self.settings.namespace.as_str().into(), name: name.into() }
+    }
+
+    /// The Service of this control plane.
+    fn service(&self) -> ObjectName {
+        let name = match self.settings.revision.as_str() {
+            "default" => "weft-controller".to_owned(),
+            revision => format!("weft-controller-{revision}"),
+        };
+        ObjectName { namespace: self.settings.namespace.as_str().into(), name: name.into() }
+    }
+}
+
+impl Running {
+    /// Waits until the term is given back, once it was told to end.
+    pub async fn end(self) {
+        if timeout(ENDING, self.election).await.is_err() {
+            tracing::warn!("the term was not given back in time");
+        }
+    }
+}
+
+/// Shows that this replica leads, until it is dropped.
+async fn led(gauge: IntGauge) {
+    struct Shown(IntGauge);
+    impl Drop for Shown {
+        fn drop(&mut self) {
+            self.0.set(0);
+        }
+    }
+    gauge.set(1);
+    let _shown = Shown(gauge);
+    std::future::pending().await
+}
