@@ -8,6 +8,9 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
 const SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
+/// Where the two digits of each byte of a UUID stand.
+const DIGITS_AT: [usize; 16] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
+const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// Marks a request: `x-request-id`, unless it has one, and `x-forwarded-proto`.
 pub fn mark_request(headers: &mut HeaderMap, random: impl FnMut() -> u64) {
@@ -41,12 +44,11 @@ fn request_id(mut random: impl FnMut() -> u64) -> HeaderValue {
     let high = high & !0xf000 | 0x4000;
     let low = low & !(0b11 << 62) | (0b10 << 62);
     let mut text = [b'-'; 36];
-    let digits = (0..32).map(|place| {
-        let half = if place < 16 { high } else { low };
-        b"0123456789abcdef"[(half >> (60 - 4 * (place % 16)) & 0xf) as usize]
-    });
-    let places = (0..36).filter(|place| !matches!(place, 8 | 13 | 18 | 23));
-    places.zip(digits).for_each(|(place, digit)| text[place] = digit);
+    let bytes = (u128::from(high) << 64 | u128::from(low)).to_be_bytes();
+    for (byte, at) in bytes.into_iter().zip(DIGITS_AT) {
+        text[at] = HEX[usize::from(byte >> 4)];
+        text[at + 1] = HEX[usize::from(byte & 0xf)];
+    }
     HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static(""))
 }
 

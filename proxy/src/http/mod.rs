@@ -4,6 +4,8 @@
 pub mod version;
 /// What ends a message before its end.
 pub mod fault;
+/// Frames of HTTP/2 that go out together.
+pub mod cork;
 /// Where hyper's own tasks run.
 pub mod exec;
 /// The writing half of guards.

@@ -1,7 +1,7 @@
 //! One connection from a client, served by hyper: the guard in front, limits, an orderly end.
 
 use std::cell::Cell;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::rc::Rc;
@@ -17,6 +17,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use weft_core::http::head::Limits;
 
 use super::body::Body;
+use super::cork::Cork;
 use super::exec::LocalExecutor;
 use super::fault::{Cut, CutError};
 use super::frame_guard::FrameGuard;
@@ -145,6 +146,7 @@ async fn serve_http2<H: Handle>(
     io.limit_writes(HTTP2_WRITE_TIME);
     let beats = Rc::clone(&pulse);
     let service = service_fn(move |request| answer(Rc::clone(&handler), request, Rc::clone(&beats)));
+    let cork = Cork::new(FrameGuard::new(io));
     let mut connection = pin!(
         http2::Builder::new(LocalExecutor)
             .timer(TokioTimer::new())
@@ -155,15 +157,15 @@ async fn serve_http2<H: Handle>(
             .max_concurrent_streams(STREAMS)
             .max_pending_accept_reset_streams(UNSEEN_RESETS)
             .max_local_error_reset_streams(CAUSED_RESETS)
-            .serve_connection(TokioIo::new(FrameGuard::new(io)), service)
+            .serve_connection(TokioIo::new(cork.clone()), service)
     );
     tokio::select! {
         biased;
-        ended = connection.as_mut() => return ended,
+        ended = poll_fn(|cx| cork.drive(connection.as_mut(), cx)) => return ended,
         () = drain.draining() => connection.as_mut().graceful_shutdown(),
         () = pulse.idle() => connection.as_mut().graceful_shutdown(),
     }
-    connection.await
+    poll_fn(|cx| cork.drive(connection.as_mut(), cx)).await
 }
 
 /// The guard's own request is answered as what it stands for; the guard is told what becomes of an upgrade.

@@ -14,7 +14,8 @@ use weft_core::http::head::Limits;
 use super::connect::{ConnectFault, Destination};
 use super::gate::OpenConnection;
 use crate::http::client_guard::{Asked, ClientGuard};
-use crate::http::exec::LocalExecutor;
+use crate::http::cork::Cork;
+use crate::http::exec::CorkedExecutor;
 use crate::http::upload::UploadBody;
 use crate::http::version::{CONNECTION_WINDOW, HEADER_LIST, HttpVersion, SEND_BUFFER, STREAM_WINDOW};
 use crate::io::Io;
@@ -73,7 +74,8 @@ async fn http1_handshake(io: Io, open: OpenConnection) -> Result<Connection, Con
 }
 
 async fn http2_handshake(io: Io, open: OpenConnection) -> Result<Connection, ConnectFault> {
-    let mut builder = http2::Builder::new(LocalExecutor);
+    let cork = Cork::new(io);
+    let mut builder = http2::Builder::new(CorkedExecutor(cork.clone()));
     builder
         .timer(TokioTimer::new())
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -81,7 +83,7 @@ async fn http2_handshake(io: Io, open: OpenConnection) -> Result<Connection, Con
         .max_send_buf_size(SEND_BUFFER)
         .max_header_list_size(HEADER_LIST);
     let (sender, mut connection) =
-        builder.handshake(TokioIo::new(io)).await.map_err(|_| ConnectFault::Http)?;
+        builder.handshake(TokioIo::new(cork)).await.map_err(|_| ConnectFault::Http)?;
     let allowed = Rc::new(Cell::new(streams(connection.current_max_send_streams())));
     let told = Rc::clone(&allowed);
     tokio::task::spawn_local(async move {

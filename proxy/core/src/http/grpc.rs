@@ -3,8 +3,12 @@
 
 use std::time::Duration;
 
-use ::http::header::CONTENT_TYPE;
+use ::http::header::{CONTENT_TYPE, HeaderName};
 use ::http::{HeaderMap, StatusCode};
+
+/// Looked up in every response: a name that is known costs no parsing.
+const STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 /// Whether a message is gRPC: content type `application/grpc`, with or without `+codec` or parameters.
 /// gRPC-Web is not: its statuses travel in the body.
@@ -29,13 +33,13 @@ pub fn status_of(http: StatusCode) -> u8 {
 
 /// The `grpc-status` in headers or trailers; `None` when absent or no number.
 pub fn status(headers: &HeaderMap) -> Option<u32> {
-    headers.get("grpc-status")?.to_str().ok()?.trim().parse().ok()
+    headers.get(STATUS)?.to_str().ok()?.trim().parse().ok()
 }
 
 /// How long the client waits, from `grpc-timeout`: one to eight digits and a unit (`H`, `M`, `S`, `m`, `u`, `n`).
 /// `None` when absent or malformed, which then limits nothing.
 pub fn timeout(headers: &HeaderMap) -> Option<Duration> {
-    let (unit, digits) = headers.get("grpc-timeout")?.as_bytes().split_last()?;
+    let (unit, digits) = headers.get(TIMEOUT)?.as_bytes().split_last()?;
     if digits.is_empty() || digits.len() > 8 {
         return None;
     }

@@ -1,0 +1,221 @@
+//! Frames of HTTP/2 that go out together.
+//!
+//! The library flushes after each frame of data that it does not copy. Behind a [`Cork`] bytes wait until the task of
+//! the connection has done all that it can do for now: what it wrote for many streams then leaves with one call, under
+//! TLS in one record.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, BytesMut};
+use smallvec::SmallVec;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// From this size on bytes are not copied to wait: they go at once, behind those that waited.
+const DIRECT: usize = 8 * 1024;
+/// The most bytes that wait; beyond it the connection has to.
+const LIMIT: usize = 64 * 1024;
+
+/// A connection whose writes wait for the end of its task's turn; a handle.
+pub struct Cork<T>(Rc<RefCell<Corked<T>>>);
+
+struct Corked<T> {
+    io: T,
+    waiting: BytesMut,
+    /// Something was written that may not be flushed.
+    unflushed: bool,
+    /// What went wrong when nobody was there to hear it.
+    failed: Option<io::Error>,
+}
+
+impl<T: AsyncWrite + Unpin> Cork<T> {
+    /// Corks a connection: whoever drives it has to do so by [`Self::drive`].
+    pub fn new(io: T) -> Self {
+        let corked = Corked { io, waiting: BytesMut::new(), unflushed: false, failed: None };
+        Self(Rc::new(RefCell::new(corked)))
+    }
+
+    /// Gives a task that uses the connection its turn, then lets out what it wrote.
+    pub fn drive<F: Future>(&self, task: Pin<&mut F>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let polled = task.poll(cx);
+        self.0.borrow_mut().let_out(cx);
+        polled
+    }
+}
+
+impl<T: AsyncWrite + Unpin> Corked<T> {
+    fn let_out(&mut self, cx: &mut Context<'_>) {
+        if let Poll::Ready(Err(error)) = self.poll_out(cx) {
+            self.failed = Some(error);
+            self.waiting = BytesMut::new();
+            cx.waker().wake_by_ref();
+        }
+    }
+
+    fn poll_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.waiting.is_empty() {
+            ready!(self.poll_through(cx, &[]))?;
+        }
+        if self.unflushed {
+            ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+            self.unflushed = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Writes what waits, and as much as goes of what follows it.
+    fn poll_through(&mut self, cx: &mut Context<'_>, more: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        self.unflushed = true;
+        while !self.waiting.is_empty() {
+            let written = ready!(self.poll_both(cx, more))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            if written < self.waiting.len() {
+                self.waiting.advance(written);
+                continue;
+            }
+            // An idle connection holds no buffer.
+            let waited = std::mem::take(&mut self.waiting).len();
+            if written > waited || more.is_empty() {
+                return Poll::Ready(Ok(written - waited));
+            }
+        }
+        Pin::new(&mut self.io).poll_write_vectored(cx, more)
+    }
+
+    fn poll_both(&mut self, cx: &mut Context<'_>, more: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let first = std::iter::once(IoSlice::new(&self.waiting));
+        let all: SmallVec<[IoSlice<'_>; 8]> = first.chain(more.iter().copied()).collect();
+        Pin::new(&mut self.io).poll_write_vectored(cx, &all)
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        if let Some(error) = self.failed.take() {
+            return Poll::Ready(Err(error));
+        }
+        let size = bufs.iter().map(|buf| buf.len()).sum();
+        if size >= DIRECT || self.waiting.len() + size > LIMIT {
+            return self.poll_through(cx, bufs);
+        }
+        bufs.iter().for_each(|buf| self.waiting.extend_from_slice(buf));
+        Poll::Ready(Ok(size))
+    }
+}
+
+impl<T> Clone for Cork<T> {
+    fn clone(&self) -> Self {
+        Self(Rc::clone(&self.0))
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Cork<T> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self.0.borrow_mut();
+        match this.failed.take() {
+            Some(error) => Poll::Ready(Err(error)),
+            None => Pin::new(&mut this.io).poll_read(cx, buf),
+        }
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Cork<T> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.0.borrow_mut().poll_write(cx, &[IoSlice::new(buf)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.0.borrow_mut().poll_write(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    /// Done when the turn ends.
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self.0.borrow_mut();
+        ready!(this.poll_out(cx))?;
+        Pin::new(&mut this.io).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+    use super::*;
+
+    /// Writes within one turn, and what the other end has after it.
+    async fn turn(cork: &Cork<DuplexStream>, pieces: &[&[u8]], other: &mut DuplexStream) -> Vec<u8> {
+        let mut writer = cork.clone();
+        let mut task = pin!(async {
+            for piece in pieces {
+                writer.write_all(piece).await.unwrap();
+                writer.flush().await.unwrap();
+            }
+        });
+        std::future::poll_fn(|cx| cork.drive(task.as_mut(), cx)).await;
+        let mut came = vec![0; 1 << 20];
+        let n = other.read(&mut came).await.unwrap();
+        came.truncate(n);
+        came
+    }
+
+    #[tokio::test]
+    async fn what_is_written_in_one_turn_goes_together_and_in_order() {
+        let (near, mut far) = duplex(1 << 20);
+        let cork = Cork::new(near);
+        assert_eq!(turn(&cork, &[b"a", b"bc", b"d"], &mut far).await, b"abcd");
+        let large = vec![b'x'; DIRECT];
+        let came = turn(&cork, &[b"1", &large, b"2"], &mut far).await;
+        assert_eq!((came.len(), came[0], came[DIRECT + 1]), (DIRECT + 2, b'1', b'2'));
+    }
+
+    #[tokio::test]
+    async fn a_full_socket_makes_the_writer_wait_and_loses_nothing() {
+        let (near, mut far) = duplex(1000);
+        let cork = Cork::new(near);
+        let bytes: Vec<u8> = (0..LIMIT * 3).map(|n| (n % 251) as u8).collect();
+        let mut writer = cork.clone();
+        let mut task = pin!(async {
+            for piece in bytes.chunks(700) {
+                writer.write_all(piece).await.unwrap();
+            }
+            writer.shutdown().await.unwrap();
+        });
+        let mut came = Vec::new();
+        let (_, read) = tokio::join!(
+            std::future::poll_fn(|cx| cork.drive(task.as_mut(), cx)),
+            far.read_to_end(&mut came)
+        );
+        read.unwrap();
+        assert!(came == bytes, "{} bytes of {}", came.len(), bytes.len());
+    }
+
+    #[tokio::test]
+    async fn an_error_of_the_socket_is_told_at_the_next_turn() {
+        let (near, far) = duplex(1000);
+        drop(far);
+        let cork = Cork::new(near);
+        let mut writer = cork.clone();
+        let mut task = pin!(async { writer.write_all(b"lost").await });
+        std::future::poll_fn(|cx| cork.drive(task.as_mut(), cx)).await.unwrap();
+        let mut reader = cork.clone();
+        assert_eq!(reader.read_u8().await.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+    }
+}
