@@ -205,7 +205,8 @@ impl InboundHttp {
                 Err(fault) => fault,
             };
             let raced = match fault {
-                SendFault::Unsent => true,
+                // Nothing of it reached the application's code: RFC 9113, 8.7.
+                SendFault::Unsent | SendFault::Refused => true,
                 SendFault::Reset => lease.is_used() && is_idempotent(&head.method),
                 _ => false,
             };

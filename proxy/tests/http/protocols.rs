@@ -146,6 +146,22 @@ async fn c14_a_refused_stream_is_sent_again_whatever_the_method() {
 }
 
 #[tokio::test]
+async fn c14_a_stream_that_the_application_refused_is_sent_to_it_again() {
+    on_worker(async {
+        let refuse = What::Reset(h2::Reason::REFUSED_STREAM);
+        let application = Upstream2::start(vec![refuse, What::Answer("ok")]).await;
+        let inside = World::new().port(8080, Protocol::Http2);
+        let server = Bed::new(&inside).inbound(application.address, Http2, None).await;
+        let mut client = http2::connect(server).await;
+        let request = Request::post("http://a/").body(Full::from("body")).unwrap();
+        let response = client.send_request(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(application.requests().last().unwrap().body, "body");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn c13_requests_behind_a_goaway_are_sent_again_on_another_connection() {
     on_worker(async {
         let upstream = Upstream2::start(vec![What::AnswerAndGo("last"), What::Answer("next")]).await;
