@@ -94,6 +94,9 @@ impl Io {
     fn watch_write<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
             self.vigil.wrote();
+            if self.vigil.is_armed() {
+                return written;
+            }
         } else {
             self.vigil.blocked();
         }

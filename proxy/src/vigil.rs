@@ -79,6 +79,11 @@ impl Vigil {
         self.outstanding = true;
     }
 
+    /// Whether it will wake the task that it was polled by.
+    pub fn is_armed(&self) -> bool {
+        self.timer.is_some()
+    }
+
     /// Ready with an error when the connection is to end. To be polled with each write, and whenever it waits for
     /// its other end.
     pub fn poll(&mut self, cx: &mut Context<'_>, socket: &impl AsFd) -> Poll<io::Error> {

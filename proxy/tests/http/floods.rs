@@ -206,7 +206,7 @@ async fn a16_a_client_that_does_not_read_is_cut_when_its_time_is_up() {
 /// A header block: a field of this size for the dynamic table, and so many references to it.
 fn bomb(name: &str, size: usize, references: usize) -> Vec<u8> {
     let mut block = get();
-    block.extend([0x40, u8::try_from(name.len()).unwrap()]);
+    block.extend([0x40, u8::try_from(name.len()).expect("a short name")]);
     block.extend(name.as_bytes());
     match size {
         0..127 => block.push(size as u8),
