@@ -17,6 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::review::{Answer, Request as Question};
 
@@ -71,18 +72,27 @@ impl<W: Webhook> Server<W> {
         tls: TlsAcceptor,
         shutdown: CancellationToken,
     ) {
-        let accepting = self.accept(listener, tls, shutdown.clone());
+        let open = TaskTracker::new();
+        let accepting = self.accept(listener, tls, shutdown.clone(), open.clone());
         shutdown.run_until_cancelled(accepting).await;
+        open.close();
+        let _ = timeout(REQUEST_TIMEOUT, open.wait()).await;
     }
 
-    async fn accept(self: Arc<Self>, listener: TcpListener, tls: TlsAcceptor, shutdown: CancellationToken) {
+    async fn accept(
+        self: Arc<Self>,
+        listener: TcpListener,
+        tls: TlsAcceptor,
+        shutdown: CancellationToken,
+        open: TaskTracker,
+    ) {
         let permits = Arc::new(Semaphore::new(CONNECTIONS));
         loop {
             let Ok(permit) = permits.clone().acquire_owned().await else { return };
             match listener.accept().await {
                 Ok((stream, _)) => {
                     let (server, tls, shutdown) = (self.clone(), tls.clone(), shutdown.clone());
-                    tokio::spawn(async move {
+                    open.spawn(async move {
                         match timeout(HEAD_TIMEOUT, tls.accept(stream)).await {
                             Ok(Ok(stream)) => server.connection(stream, shutdown).await,
                             Ok(Err(error)) => tracing::debug!("webhooks: {error}"),
