@@ -33,14 +33,14 @@ pub mod leader;
 pub mod ca;
 /// From compiled resources to sidecars.
 pub mod push;
+/// From a pod to the same with a sidecar.
+pub mod inject;
 /// The webhooks: may this object be written, and what does this pod need?
 pub mod webhook;
 /// What becomes of objects, in their status.
 pub mod status;
 /// Sockets: gRPC over TLS for sidecars, HTTP for people.
 pub mod server;
-/// From a pod to the same with a sidecar.
-pub mod inject;
 /// What the controller is told at its start.
 pub mod settings;
 /// One replica of a cluster's controllers.

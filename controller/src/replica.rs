@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use kube::Client;
 use prometheus::IntGauge;
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -24,6 +25,11 @@ use crate::status::peers::Peers;
 use crate::status::writer::{Counts, StatusWriter};
 use crate::tokens::Authenticator;
 use crate::tokens::review::Reviews;
+use crate::webhook;
+use crate::webhook::certificate::Names;
+use crate::webhook::injecting::Injection;
+use crate::webhook::judge::Judge;
+use crate::webhook::keeper::Keeper;
 
 /// How long the end of a term may take.
 const ENDING: Duration = Duration::from_secs(3);
@@ -49,6 +55,7 @@ pub struct Running {
     /// Whether it leads.
     pub leadership: Leadership,
     election: JoinHandle<()>,
+    webhooks: JoinHandle<()>,
 }
 
 impl Replica {
@@ -73,8 +80,34 @@ impl Replica {
         );
         let leadership = candidate.leadership();
         self.lead(&leadership, &authority);
+        let webhooks = self.webhooks(&leadership, shutdown.clone()).await?;
         let election = tokio::spawn(candidate.run(shutdown));
-        Ok(Running { authority, leadership, election })
+        Ok(Running { authority, leadership, election, webhooks })
+    }
+
+    /// Every replica answers the API server; the leader keeps the certificate that all of them show.
+    async fn webhooks(&self, leadership: &Leadership, shutdown: CancellationToken) -> Result<JoinHandle<()>> {
+        let (client, settings, service) = (self.client.clone(), &self.settings, self.service());
+        let (namespace, revision) = (settings.namespace.as_str(), settings.revision.as_str());
+        let mut names = Names::of_service(&service.name, namespace);
+        names.names.extend(settings.names.iter().cloned());
+        names.addresses.extend(&settings.addresses);
+        let keeper = Keeper::new(client.clone(), namespace, revision, names);
+        let injection = Arc::new(Injection::new(client, namespace, revision));
+        let judge = Judge { worlds: self.worlds.clone(), injection };
+        let listener = TcpListener::bind(settings.webhooks).await;
+        let listener =
+            listener.with_context(|| format!("--webhooks: cannot listen on {}", settings.webhooks))?;
+        let (kept, serving) = (keeper.clone(), webhook::serve(keeper, judge, listener, shutdown));
+        tokio::spawn(leadership.clone().run(move || {
+            let keeper = kept.clone();
+            async move { keeper.keep().await }
+        }));
+        Ok(tokio::spawn(async move {
+            if let Err(error) = serving.await {
+                tracing::error!("webhooks: {error:#}");
+            }
+        }))
     }
 
     /// What is done only while it leads.
@@ -118,8 +151,13 @@ impl Replica {
 impl Running {
     /// Waits until the term is given back, once it was told to end.
     pub async fn end(self) {
-        if timeout(ENDING, self.election).await.is_err() {
+        let (election, webhooks) = (timeout(ENDING, self.election), timeout(ENDING, self.webhooks));
+        let (election, webhooks) = tokio::join!(election, webhooks);
+        if election.is_err() {
             tracing::warn!("the term was not given back in time");
+        }
+        if webhooks.is_err() {
+            tracing::warn!("webhooks: not every question was answered in time");
         }
     }
 }
