@@ -16,6 +16,7 @@ use crate::drain::Shutdown;
 use crate::half_open::HalfOpen;
 use crate::http::version::HttpVersion;
 use crate::io::Io;
+use crate::itself::Itself;
 use crate::local::Local;
 use crate::orig_dst::Own;
 use crate::pool::MeshConnect;
@@ -38,6 +39,8 @@ pub struct Context {
     pub shutdown: Shutdown,
     /// What no connection may be addressed to.
     pub own: Own,
+    /// The pod, which the application may reach by way of a Service.
+    pub itself: Itself,
     /// Tells when the workload was told anew: its policies, its modes.
     pub workload_changes: Changes,
     /// Who serves HTTP.
@@ -66,6 +69,8 @@ pub struct Parts {
     pub shutdown: Shutdown,
     /// What no connection may be addressed to.
     pub own: Own,
+    /// The pod.
+    pub itself: Itself,
     /// Who serves HTTP.
     pub http: HttpServers,
 }
@@ -92,15 +97,16 @@ pub struct Changes {
 impl Context {
     /// One worker's context.
     pub fn new(parts: Parts) -> Rc<Self> {
-        let Parts { local, tls, dialer, shutdown, own, http } = parts;
+        let Parts { local, tls, dialer, shutdown, own, itself, http } = parts;
         Rc::new(Self {
-            connect: MeshConnect::new(dialer, tls.clone().into()),
+            connect: MeshConnect::new(dialer, tls.clone().into()).of_pod(itself.clone()),
             local,
             tls,
             dialer,
             half_open: HalfOpen::default(),
             shutdown,
             own,
+            itself,
             workload_changes: Changes::default(),
             http,
             passthrough: ServiceLabels::pseudo("PassthroughCluster"),

@@ -39,6 +39,8 @@ pub mod accept;
 pub mod drain;
 /// HTTP of one connection: serving, bodies, the mesh's own answers.
 pub mod http;
+/// Connections of the sidecar to its own pod.
+pub mod itself;
 /// One worker's connections to upstreams and to the application.
 pub mod pool;
 /// What the tasks of one worker share.

@@ -17,6 +17,7 @@ use crate::context::{Context, HttpServers, Parts};
 use crate::dial::Dialer;
 use crate::drain::{Drain, Shutdown};
 use crate::explicit;
+use crate::itself::Itself;
 use crate::listener::accept;
 use crate::local::{Local, close_removed};
 use crate::orig_dst::{Origin, Own};
@@ -92,7 +93,8 @@ pub fn spawn(shared: Shared, sockets: Sockets, number: usize) -> io::Result<Join
 
 /// One worker's context.
 pub fn context(shared: &Shared, number: usize, http: impl FnOnce(&Rc<Local>) -> HttpServers) -> Rc<Context> {
-    let connect = MeshConnect::new(shared.dialer, shared.tls.clone().into());
+    let itself = Itself::new(shared.own.addresses.clone());
+    let connect = MeshConnect::new(shared.dialer, shared.tls.clone().into()).of_pod(itself.clone());
     let local = Rc::new(Local::new(
         shared.mesh.reader(),
         Pool::new(Rc::new(connect), shared.gates.clone()),
@@ -108,6 +110,7 @@ pub fn context(shared: &Shared, number: usize, http: impl FnOnce(&Rc<Local>) -> 
         dialer: shared.dialer,
         shutdown: shared.shutdown.clone(),
         own: shared.own.clone(),
+        itself,
     })
 }
 
@@ -151,6 +154,7 @@ async fn run(shared: Shared, sockets: Sockets, number: usize) -> io::Result<()> 
     for socket in sockets.inbound {
         serve_inbound(&ctx, socket, Origin::Redirected)?;
     }
+    serve_itself(&ctx);
     spawn_local(explicit::follow(ctx.clone()));
     spawn_local(close_removed(ctx.local.clone(), shared.mesh.changes()));
     shared.opened.one();
@@ -170,6 +174,16 @@ fn trust_somebody(shared: &Shared) {
     {
         tracing::error!(%error, "the roots of the trust domains cannot be used");
     }
+}
+
+/// What the application sends to its own pod by way of a Service comes in like anything else.
+fn serve_itself(ctx: &Rc<Context>) {
+    let weak = Rc::downgrade(ctx);
+    ctx.itself.serve(move |tcp, to, client| {
+        if let Some(ctx) = weak.upgrade() {
+            spawn_local(inbound::serve(ctx, Origin::Fixed(to), tcp, client));
+        }
+    });
 }
 
 /// The application's own connections go on to the end.

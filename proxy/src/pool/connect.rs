@@ -13,6 +13,7 @@ use super::Key;
 use crate::dial::{DialError, DialOptions, Dialer};
 use crate::http::version::HttpVersion;
 use crate::io::{Io, Socket};
+use crate::itself::Itself;
 use crate::tls::{self, Alpn, Tls, TlsFault};
 
 /// Where a request goes.
@@ -62,6 +63,7 @@ pub enum ConnectFault {
 pub struct MeshConnect {
     dialer: Dialer,
     tls: Arc<Tls>,
+    itself: Itself,
 }
 
 impl Destination {
@@ -108,7 +110,12 @@ impl From<DialError> for ConnectFault {
 impl MeshConnect {
     /// Connects by this dialer, with these certificates.
     pub fn new(dialer: Dialer, tls: Arc<Tls>) -> Self {
-        Self { dialer, tls }
+        Self { dialer, tls, itself: Itself::default() }
+    }
+
+    /// The same in a pod, which it may have to reach itself.
+    pub fn of_pod(self, itself: Itself) -> Self {
+        Self { itself, ..self }
     }
 
     /// A connection to an endpoint that carries `inside`, with mTLS where the endpoint asks for it.
@@ -122,10 +129,14 @@ impl MeshConnect {
         inside: Alpn,
     ) -> Result<Io, ConnectFault> {
         let transport = endpoint.transport.as_ref().map_err(|_| ConnectFault::NoIdentity)?;
-        let tcp = self.dialer.dial(endpoint.address, options).await?;
+        let to = endpoint.address;
         match transport {
-            Transport::Plain => Ok(Io::plain(tcp)),
+            Transport::Plain => Ok(Io::plain(self.dialer.dial(to, options).await?)),
             Transport::Mutual(wanted) => {
+                let tcp = match self.itself.is_at(to) {
+                    true => self.itself.connect(to, self.dialer).await?,
+                    false => self.dialer.dial(to, options).await?,
+                };
                 tls::connect(&self.tls, Socket::for_tls(tcp), wanted, inside).await.map_err(ConnectFault::Tls)
             }
         }
