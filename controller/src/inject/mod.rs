@@ -10,12 +10,14 @@
 mod raw;
 /// Amounts of resources.
 mod quantity;
-/// Which pods get a sidecar.
-pub mod select;
-/// What is put into pods.
-pub mod settings;
+/// What is wrong with settings and annotations.
+mod problem;
 /// What is redirected.
 mod traffic;
+/// What is put into pods.
+pub mod settings;
+/// Which pods get a sidecar.
+pub mod select;
 /// The annotation `proxy.istio.io/config`.
 mod proxy_config;
 /// What a pod's annotations say.

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::problem::{SettingsError, at, error};
 use super::proxy_config;
 use super::quantity::is_quantity;
 use super::raw::annotation;
-use super::settings::{InjectionSettings, Resources, SettingsError, error};
+use super::settings::{InjectionSettings, Resources};
 use super::traffic::Plan;
 
 /// What one pod's sidecar is made with.
@@ -195,20 +196,6 @@ impl Readiness {
     }
 }
 
-/// The seconds of `25s` or `2m`.
-pub(super) fn seconds(text: &str) -> Option<u64> {
-    let (number, factor) = match text.strip_suffix('m') {
-        Some(number) => (number, 60),
-        None => (text.strip_suffix('s')?, 1),
-    };
-    number.parse::<u64>().ok().filter(|n| *n < 1 << 30).map(|n| n * factor)
-}
-
-/// The path of an annotation.
-pub(super) fn at(key: &str) -> String {
-    format!("metadata.annotations[{key}]")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -273,13 +260,5 @@ mod tests {
         assert_eq!(period, 3);
         assert!(read(&[("readiness.status.sidecar.istio.io/periodSeconds", "-3")]).0.is_err());
         assert!(!options("sidecar.istio.io/rewriteAppHTTPProbers", "false").rewrite_probes);
-    }
-
-    #[test]
-    fn spans_of_time() {
-        assert_eq!(
-            (seconds("25s"), seconds("2m"), seconds("x"), seconds("5")),
-            (Some(25), Some(120), None, None)
-        );
     }
 }

@@ -7,9 +7,8 @@ use serde_json::Value;
 
 use crate::source::yaml;
 
-use super::options::{at, seconds};
+use super::problem::{SettingsError, at, error, seconds};
 use super::raw::annotation;
-use super::settings::{SettingsError, error};
 
 const KEY: &str = "proxy.istio.io/config";
 

@@ -1,5 +1,20 @@
 //! Amounts of resources, as Kubernetes writes them.
 
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer, de::Error};
+use serde_json::Value;
+
+/// Amounts by resource; like Kubernetes, it takes a number for its text.
+pub(super) fn amounts<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, String>, D::Error> {
+    let read = |(name, value): (String, Value)| match value {
+        Value::String(text) => Ok((name, text)),
+        Value::Number(number) => Ok((name, number.to_string())),
+        _ => Err(D::Error::custom(format!("`{name}` has no quantity; write one such as 100m or 128Mi"))),
+    };
+    BTreeMap::deserialize(from)?.into_iter().map(read).collect()
+}
+
 /// Whether Kubernetes reads this as an amount: `100m`, `0.5`, `128Mi`, `1e3`.
 pub(super) fn is_quantity(text: &str) -> bool {
     const UNITS: [&str; 15] = ["", "n", "u", "m", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi"];
@@ -12,7 +27,15 @@ pub(super) fn is_quantity(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::is_quantity;
+    use super::*;
+
+    #[test]
+    fn numbers_are_amounts_too() {
+        let read =
+            |text: &str| amounts(&mut serde_json::Deserializer::from_str(text)).map_err(|e| e.to_string());
+        assert_eq!(read(r#"{"cpu": 2, "memory": "1Gi"}"#).unwrap()["cpu"], "2");
+        assert!(read(r#"{"cpu": []}"#).unwrap_err().contains("`cpu`"));
+    }
 
     #[test]
     fn quantities_are_told_from_other_texts() {

@@ -11,7 +11,12 @@ use serde_json::Value;
 
 use crate::source::yaml;
 
+use super::problem::{error, seconds};
 use super::quantity;
+use super::traffic::Plan;
+
+pub use super::problem::SettingsError;
+pub use super::traffic::Traffic;
 
 /// Key of the ConfigMap.
 pub const KEY: &str = "config";
@@ -102,8 +107,10 @@ pub struct Ports {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Resources {
     /// What is set aside.
+    #[serde(deserialize_with = "quantity::amounts")]
     pub requests: BTreeMap<String, String>,
     /// What is not exceeded.
+    #[serde(deserialize_with = "quantity::amounts")]
     pub limits: BTreeMap<String, String>,
 }
 
@@ -130,26 +137,6 @@ pub enum RedirectMode {
     Iptables,
 }
 
-/// What is redirected; each in the form of the annotation of this name.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct Traffic {
-    /// `*` or ports.
-    pub include_inbound_ports: String,
-    /// Ports.
-    pub exclude_inbound_ports: String,
-    /// Ports whose traffic is redirected whatever its destination.
-    pub include_outbound_ports: String,
-    /// Ports.
-    pub exclude_outbound_ports: String,
-    /// `*` or ranges.
-    #[serde(rename = "includeOutboundIPRanges")]
-    pub include_outbound_ip_ranges: String,
-    /// Ranges.
-    #[serde(rename = "excludeOutboundIPRanges")]
-    pub exclude_outbound_ip_ranges: String,
-}
-
 /// What the sidecar writes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -171,16 +158,6 @@ pub enum AccessLog {
     Json,
     /// Istio's default line of text.
     Text,
-}
-
-/// A configuration that cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{field}: {reason}")]
-pub struct SettingsError {
-    /// The field, as in `ports.health`.
-    pub field: String,
-    /// What is wrong with it, and what to write instead.
-    pub reason: String,
 }
 
 // === impl InjectionSettings ===
@@ -220,7 +197,7 @@ impl InjectionSettings {
                 "is less than 600, the least that Kubernetes gives",
             ));
         }
-        super::traffic::Plan::of_settings(&self.traffic).map(drop)
+        Plan::of_settings(&self.traffic).map(drop)
     }
 
     fn check_texts(&self) -> Result<(), SettingsError> {
@@ -242,7 +219,7 @@ impl InjectionSettings {
         if !self.controller.address.starts_with("https://") {
             return Err(error("controller.address", "write https://HOST:PORT"));
         }
-        if super::options::seconds(&self.drain_timeout).is_none() {
+        if seconds(&self.drain_timeout).is_none() {
             return Err(error("drainTimeout", "write a whole number and s or m, such as 25s"));
         }
         match quantity::is_quantity(&self.state_size) {
@@ -294,10 +271,6 @@ impl Resources {
         let map = |all: [(&str, &str); 2]| all.map(|(k, v)| (k.to_owned(), v.to_owned())).into();
         Self { requests: map(requests), limits: map(limits) }
     }
-}
-
-pub(super) fn error(field: impl Into<String>, reason: impl ToString) -> SettingsError {
-    SettingsError { field: field.into(), reason: reason.to_string() }
 }
 
 // === defaults ===
@@ -361,19 +334,6 @@ impl Default for Redirect {
                 [("cpu", "10m"), ("memory", "16Mi")],
                 [("cpu", "1"), ("memory", "64Mi")],
             ),
-        }
-    }
-}
-
-impl Default for Traffic {
-    fn default() -> Self {
-        Self {
-            include_inbound_ports: "*".to_owned(),
-            exclude_inbound_ports: String::new(),
-            include_outbound_ports: String::new(),
-            exclude_outbound_ports: String::new(),
-            include_outbound_ip_ranges: "*".to_owned(),
-            exclude_outbound_ip_ranges: String::new(),
         }
     }
 }

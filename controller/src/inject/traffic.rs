@@ -1,12 +1,33 @@
 //! What of a pod's traffic is redirected: the annotations `traffic.sidecar.istio.io/*`, else the mesh's settings.
 
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::problem::{SettingsError, at, error};
 use super::raw::annotation;
-use super::settings::{SettingsError, Traffic, error};
 
 const PREFIX: &str = "traffic.sidecar.istio.io/";
+
+/// What is redirected; each in the form of the annotation of this name.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Traffic {
+    /// `*` or ports.
+    pub include_inbound_ports: String,
+    /// Ports.
+    pub exclude_inbound_ports: String,
+    /// Ports whose traffic is redirected whatever its destination.
+    pub include_outbound_ports: String,
+    /// Ports.
+    pub exclude_outbound_ports: String,
+    /// `*` or ranges.
+    #[serde(rename = "includeOutboundIPRanges")]
+    pub include_outbound_ip_ranges: String,
+    /// Ranges.
+    #[serde(rename = "excludeOutboundIPRanges")]
+    pub exclude_outbound_ip_ranges: String,
+}
 
 /// What `weft-proxy redirect` is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +66,7 @@ impl Plan {
     pub(super) fn of_pod(settings: &Traffic, pod: &Value) -> Result<Self, SettingsError> {
         let texts = texts(settings);
         let written = |i: usize, name: &str| match annotation(pod, &format!("{PREFIX}{name}")) {
-            Some(text) => (text.to_owned(), format!("metadata.annotations[{PREFIX}{name}]")),
+            Some(text) => (text.to_owned(), at(&format!("{PREFIX}{name}"))),
             None => (texts[i].to_owned(), format!("traffic.{name}")),
         };
         Self::read(written)
@@ -72,6 +93,19 @@ impl Plan {
             }
         }
         Ok(plan)
+    }
+}
+
+impl Default for Traffic {
+    fn default() -> Self {
+        Self {
+            include_inbound_ports: "*".to_owned(),
+            exclude_inbound_ports: String::new(),
+            include_outbound_ports: String::new(),
+            exclude_outbound_ports: String::new(),
+            include_outbound_ip_ranges: "*".to_owned(),
+            exclude_outbound_ip_ranges: String::new(),
+        }
     }
 }
 
