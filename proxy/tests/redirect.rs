@@ -87,14 +87,14 @@ fn connections_arrive_where_the_rules_say() {
         return;
     }
     let script = r#"
-ip link set lo up; ip link add out type dummy; ip addr add 10.9.0.1/24 dev out
+ip link set lo up; ip link add out type veth peer name peer; ip addr add 10.9.0.1/24 dev out
 ip -6 addr add fd09::1/64 dev out nodad 2>/dev/null || true
-ip link set out up
+ip link set out up; ip link set peer up
 $PROXY redirect --exclude-outbound-ports=5432 2>/dev/null
 python3 - <<'PY'
-import socket, threading, time
+import socket
 def listen(family, address):
-    s = socket.socket(family); s.bind((address, 15001)); s.listen(); return s
+    s = socket.socket(family); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); s.bind((address, 15001)); s.listen(); return s
 def reaches(family, address, to, port):
     server = listen(family, address); server.settimeout(3)
     client = socket.socket(family); client.settimeout(0.5)
@@ -154,10 +154,11 @@ fn iptables_has_the_same_rules() {
     if lacking(&["unshare", "iptables", "iptables-restore"]) {
         return;
     }
+    // Users that the namespace does not know are refused here; in a pod there are none such.
     let rules = printed(
         "export XTABLES_LOCKFILE=$(mktemp)
-         $PROXY redirect --mode=iptables --exclude-outbound-ports=5432 2>/dev/null
-         $PROXY redirect --mode=iptables --exclude-outbound-ports=5432 2>/dev/null
+         $PROXY redirect --mode=iptables --uid=0 --exclude-outbound-ports=5432 2>/dev/null
+         $PROXY redirect --mode=iptables --uid=0 --exclude-outbound-ports=5432 2>/dev/null
          iptables -t nat -S; $PROXY redirect --mode=iptables --remove 2>/dev/null
          echo after; iptables -t nat -S",
     );
