@@ -176,6 +176,16 @@ impl Drop for Running {
     }
 }
 
+/// Compiles parts of a cluster, such as `helm`, where that was never done.
+///
+/// # Errors
+/// It does not build.
+pub fn build(parts: &[&str]) -> Result<()> {
+    let mut command = Command::new(script());
+    let output = command.arg("build").args(parts).stderr(Stdio::inherit()).output()?;
+    succeeded(&command, &output)
+}
+
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
 }

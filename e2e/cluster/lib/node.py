@@ -37,7 +37,7 @@ def start(here):
     start_kubelet(here)
     start_services(here)
     start_dns(here)
-    here.wait("the node", lambda: node_is_ready(here), 90)
+    here.wait("the node", lambda: node_is_ready(here))
 
 
 def start_containerd(here):

@@ -92,7 +92,7 @@ class Place:
             eventually(lambda: not runs(pid), 5)
         file.unlink()
 
-    def wait(self, what, ready, seconds=60):
+    def wait(self, what, ready, seconds=120):
         if not eventually(ready, seconds):
             raise Problem(f"{what}: not ready within {seconds} s; {self.last_words()}")
 
