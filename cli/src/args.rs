@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::{commands, crds, demo, echo, get, inject, load, validate};
+use crate::{check, commands, crds, demo, echo, get, inject, load, validate};
 
 /// A service mesh for Kubernetes, on this machine or in a cluster
 #[derive(Debug, Parser)]
@@ -35,6 +35,8 @@ enum Command {
     Crds(crds::Args),
     /// Put sidecars into the pods of manifests, offline
     Inject(inject::Args),
+    /// Say what is wrong with a cluster, its control plane and its pods, and the mend
+    Check(check::Args),
     /// Run the echo application of samples and tests
     Echo(echo::Args),
     /// Ask a URL again and again, and count the answers
@@ -59,6 +61,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Validate(args) => Ok(validate::run(&args)),
         Command::Crds(args) => crds::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Inject(args) => inject::run(&args),
+        Command::Check(args) => wait(check::run(args)),
         Command::Echo(args) => echo::run(args).map(|()| ExitCode::SUCCESS),
         Command::Load(args) => load::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Capture(args) => wait(async { demo::capture::run(args).await.map(|()| ExitCode::SUCCESS) }),

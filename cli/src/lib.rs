@@ -18,6 +18,8 @@ pub mod validate;
 pub mod crds;
 /// Manifests with sidecars in their pods.
 pub mod inject;
+/// What is wrong with a cluster.
+pub mod check;
 /// Local meshes.
 pub mod up;
 /// The guided tour.

@@ -1,0 +1,102 @@
+//! What the API server says, as far as a check needs it: raw objects, and looks into them.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+/// What was found. What could not be asked for is absent.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// The namespace of the control plane.
+    pub root: String,
+    /// Which of several control planes.
+    pub revision: String,
+    /// What `/version` answers.
+    pub version: Value,
+    /// What an install does that this user may not.
+    pub forbidden: Vec<String>,
+    /// Namespaces.
+    pub namespaces: Vec<Value>,
+    /// Pods.
+    pub pods: Vec<Value>,
+    /// The controller's Deployment.
+    pub deployment: Option<Value>,
+    /// The controllers' Lease.
+    pub lease: Option<Value>,
+    /// Every MutatingWebhookConfiguration.
+    pub injectors: Vec<Value>,
+    /// Every ValidatingWebhookConfiguration.
+    pub validators: Vec<Value>,
+    /// Names of the kinds that are installed.
+    pub kinds: BTreeSet<String>,
+    /// Namespaces that have the root certificate.
+    pub rooted: BTreeSet<String>,
+    /// The mesh's objects.
+    pub objects: Vec<Value>,
+}
+
+impl Facts {
+    /// Whether the chart is installed.
+    pub fn installed(&self) -> bool {
+        self.deployment.is_some()
+    }
+
+    /// The revision that injects into a namespace, if one does: that which it names, or the default.
+    pub fn claims(&self, namespace: &Value) -> bool {
+        let asks = match label(namespace, "weft.dev/injection") {
+            Some("enabled") => true,
+            Some(_) => false,
+            None => {
+                label(namespace, "weft.dev/rev").is_some()
+                    || (label(namespace, "istio-injection") == Some("enabled") && !self.istio())
+            }
+        };
+        asks && label(namespace, "weft.dev/rev").unwrap_or("default") == self.revision
+    }
+
+    /// Whether an Istio injects here too.
+    pub fn istio(&self) -> bool {
+        self.injectors.iter().any(|hook| name(hook).starts_with("istio-sidecar-injector"))
+    }
+
+    /// Pods of a namespace that are not about to go.
+    pub fn pods_of(&self, namespace: &str) -> impl Iterator<Item = &Value> {
+        let living = |pod: &&Value| {
+            let over = matches!(at(pod, "/status/phase"), "Succeeded" | "Failed");
+            pod.pointer("/metadata/deletionTimestamp").is_none() && !over
+        };
+        self.pods.iter().filter(move |pod| self::namespace(pod) == namespace).filter(living)
+    }
+}
+
+/// A string at a JSON pointer; empty where there is none.
+pub fn at<'a>(object: &'a Value, pointer: &str) -> &'a str {
+    object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// The name of an object.
+pub fn name(object: &Value) -> &str {
+    at(object, "/metadata/name")
+}
+
+/// The namespace of an object.
+pub fn namespace(object: &Value) -> &str {
+    at(object, "/metadata/namespace")
+}
+
+/// A label of an object.
+pub fn label<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
+    object["metadata"]["labels"][key].as_str()
+}
+
+/// The items at a JSON pointer.
+pub fn items<'a>(object: &'a Value, pointer: &str) -> &'a [Value] {
+    object.pointer(pointer).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+}
+
+/// The `status` of a condition; empty where it is not there.
+pub fn condition<'a>(object: &'a Value, kind: &str) -> (&'a str, &'a str) {
+    let all = items(object, "/status/conditions");
+    let found = all.iter().find(|condition| condition["type"] == kind);
+    found.map_or(("", ""), |condition| (at(condition, "/status"), at(condition, "/message")))
+}
