@@ -24,7 +24,7 @@ PARTS = {
     "helm": ("helm", "helm.sh/helm/v3/cmd/helm", ""),
 }
 CONTROL_PLANE = ["hyperkube"]
-NODE = ["containerd", "containerd-shim-runc-v2", "ctr", "coredns", "helm"]
+NODE = ["containerd", "containerd-shim-runc-v2", "ctr", "coredns"]
 # program to look for: Debian package that brings it
 PACKAGES = {
     "runc": "runc",
@@ -38,19 +38,19 @@ PACKAGES = {
 
 
 def build(names):
-    """Compiles what is missing, one part after the other; only one process at a time does."""
+    """Compiles what is missing, one part after the other; of two processes that miss the same, one waits."""
     unknown = [name for name in names if name not in PARTS]
     if unknown:
         raise place.Problem(f"no such part: {', '.join(unknown)}; there are {', '.join(PARTS)}")
-    if all((place.BIN / name).exists() for name in [*names, "kubectl"]):
-        return
     place.BIN.mkdir(parents=True, exist_ok=True)
-    with open(place.ROOT / "build.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        for name in names:
+    for name in names:
+        if (place.BIN / name).exists():
+            continue
+        with open(place.BIN / f".{name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
             if not (place.BIN / name).exists():
                 compile_part(name)
-        write_kubectl()
+    write_kubectl()
 
 
 def compile_part(name):

@@ -62,6 +62,7 @@ impl Fixture {
             self.say("building images");
             self.cluster.load(&images()?)?;
         }
+        cluster::build(&["helm"])?;
         self.say("installing the chart");
         let namespace = format!(
             "{{apiVersion: v1, kind: Namespace, metadata: {{name: {ROOT}, labels: {{pod-security.kubernetes.io/enforce: restricted}}}}}}"
