@@ -11,7 +11,7 @@ use std::rc::Rc;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::dial::{self, DialError, DialOptions, Dialer, PATIENT_USER_TIMEOUT};
+use crate::dial::{self, DialError, DialOptions, Dialer};
 
 /// Takes the other end: where it was to go, and from where.
 type Inbound = Box<dyn Fn(TcpStream, SocketAddr, SocketAddr)>;
@@ -65,7 +65,7 @@ async fn far_end(listener: &TcpListener, near: &TcpStream) -> io::Result<(TcpStr
     loop {
         let (far, from) = listener.accept().await?;
         if from == own {
-            dial::tune(SockRef::from(&far), None, PATIENT_USER_TIMEOUT)?;
+            dial::tune(SockRef::from(&far), None)?;
             return Ok((far, from));
         }
     }
