@@ -64,16 +64,40 @@ fn policy(block: Value) -> Value {
     json!({"host": "a", "subsets": [{"name": "v1", "trafficPolicy": block}]})
 }
 
+/// A kind, a `spec` that makes no sense, the field that is at fault, and a part of what is said.
+type Senseless = (Kind, Value, &'static str, &'static str);
+
 #[test]
 fn f5_what_makes_no_sense_is_refused_with_the_field() {
     let Some(kubectl) = namespace("bad") else { return };
-    let two = |a: Value, b: Value| {
-        route(|r| {
-            r["route"] = json!([{"destination": {"host": "a"}, "weight": a}, {"destination": {"host": "b"}, "weight": b}])
-        })
-    };
-    let rule = |rule: Value| json!({"rules": [rule]});
-    let cases: Vec<(Kind, Value, &str, &str)> = vec![
+    let cases = [
+        senseless_virtual_services(),
+        senseless_virtual_services_more(),
+        senseless_destination_rules(),
+        senseless_authorization_policies(),
+        senseless_peer_authentications(),
+        senseless_sidecars(),
+    ];
+    for (kind, spec, field, reason) in cases.into_iter().flatten() {
+        let api_version = kind.api_versions(Origin::Weft).next().expect("a version");
+        let said = refusal(&kubectl, &manifest(&api_version, kind.name(), "bad", &spec));
+        assert!(said.contains(field) && said.contains(reason), "{field}: {reason}: {said}");
+    }
+}
+
+fn two(a: Value, b: Value) -> Value {
+    route(|r| {
+        r["route"] =
+            json!([{"destination": {"host": "a"}, "weight": a}, {"destination": {"host": "b"}, "weight": b}])
+    })
+}
+
+fn rule(rule: Value) -> Value {
+    json!({"rules": [rule]})
+}
+
+fn senseless_virtual_services() -> Vec<Senseless> {
+    vec![
         (
             Kind::VirtualService,
             json!({"hosts": ["a"]}),
@@ -131,6 +155,11 @@ fn f5_what_makes_no_sense_is_refused_with_the_field() {
             "spec.http[0].match[0].uri",
             "write one of exact, prefix, regex",
         ),
+    ]
+}
+
+fn senseless_virtual_services_more() -> Vec<Senseless> {
+    vec![
         (
             Kind::VirtualService,
             route(|r| r["match"] = json!([{"uri": {}}])),
@@ -173,6 +202,11 @@ fn f5_what_makes_no_sense_is_refused_with_the_field() {
             "spec.hosts",
             "at most 256",
         ),
+    ]
+}
+
+fn senseless_destination_rules() -> Vec<Senseless> {
+    vec![
         (Kind::DestinationRule, json!({}), "spec.host", "Required"),
         (
             Kind::DestinationRule,
@@ -210,6 +244,11 @@ fn f5_what_makes_no_sense_is_refused_with_the_field() {
             "connectionPool",
             "says nothing; write tcp or http",
         ),
+    ]
+}
+
+fn senseless_authorization_policies() -> Vec<Senseless> {
+    vec![
         (Kind::AuthorizationPolicy, json!({"action": "DENY"}), "spec", "a DENY without rules denies nothing"),
         (Kind::AuthorizationPolicy, json!({"action": "MAYBE"}), "spec.action", "ALLOW"),
         (Kind::AuthorizationPolicy, rule(json!({"from": []})), "spec.rules[0].from", "at least 1"),
@@ -231,6 +270,11 @@ fn f5_what_makes_no_sense_is_refused_with_the_field() {
             "spec.selector.matchLabels",
             "`*` stands for itself",
         ),
+    ]
+}
+
+fn senseless_peer_authentications() -> Vec<Senseless> {
+    vec![
         (
             Kind::PeerAuthentication,
             json!({"portLevelMtls": {"80": {"mode": "STRICT"}}}),
@@ -244,6 +288,11 @@ fn f5_what_makes_no_sense_is_refused_with_the_field() {
             "ports, 1 to 65535",
         ),
         (Kind::PeerAuthentication, json!({"mtls": {"mode": "STRIKT"}}), "spec.mtls.mode", "STRICT"),
+    ]
+}
+
+fn senseless_sidecars() -> Vec<Senseless> {
+    vec![
         (Kind::Sidecar, json!({"egress": [{"hosts": ["a"]}]}), "spec.egress[0].hosts", "NAMESPACE/HOST"),
         (
             Kind::Sidecar,
@@ -251,12 +300,7 @@ fn f5_what_makes_no_sense_is_refused_with_the_field() {
             "spec.outboundTrafficPolicy",
             "mode is missing",
         ),
-    ];
-    for (kind, spec, field, reason) in cases {
-        let api_version = kind.api_versions(Origin::Weft).next().expect("a version");
-        let said = refusal(&kubectl, &manifest(&api_version, kind.name(), "bad", &spec));
-        assert!(said.contains(field) && said.contains(reason), "{field}: {reason}: {said}");
-    }
+    ]
 }
 
 #[test]

@@ -65,7 +65,7 @@ async fn https_believes_any_certificate() {
     let serve = async move {
         let (tcp, _) = listener.accept().await.unwrap();
         let mut tls = TlsAcceptor::from(std::sync::Arc::new(config)).accept(tcp).await.unwrap();
-        tls.read(&mut [0; 4096]).await.unwrap();
+        let _ = tls.read(&mut [0; 4096]).await.unwrap();
         tls.write_all(b"HTTP/1.1 204 x\r\n\r\n").await.unwrap();
         tls.shutdown().await.unwrap();
     };
