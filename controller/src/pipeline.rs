@@ -338,9 +338,10 @@ mod tests {
     fn a_refused_object_that_a_listing_does_not_name_is_no_trouble_any_more() {
         let mut pipeline = Pipeline::default();
         take(&mut pipeline, listing("VirtualService", &["v"]), 1);
-        assert_eq!(pipeline.reports().len(), 1, "{:?}", pipeline.reports());
+        let trouble = pipeline.reports();
+        assert!(!trouble.is_empty());
         take(&mut pipeline, listing("VirtualService", &["v"]), 2);
-        assert_eq!(pipeline.reports().len(), 1);
+        assert_eq!(pipeline.reports(), trouble);
         take(&mut pipeline, listing("VirtualService", &[]), 3);
         assert!(pipeline.reports().is_empty());
     }

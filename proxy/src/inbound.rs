@@ -10,6 +10,7 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -33,6 +34,9 @@ use crate::opaque::{self, Upstream};
 use crate::orig_dst::Origin;
 use crate::telemetry::{PeerRef, Reporter, Scope, ScopeRef, Security, TcpRecord};
 use crate::tls;
+
+/// How long the labels of a record may take to be found; traffic does not wait for them.
+const LABELS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A connection on its way in.
 struct Visit {
@@ -173,7 +177,7 @@ async fn serve_opaque(
         Ok(upstream) => {
             let scope = Box::pin(scope(ctx, &downstream));
             let cut = forbidden(ctx, &downstream, true, visit.seen);
-            opaque::relay(ctx, io, upstream, record, scope, cut).await;
+            Box::pin(opaque::relay(ctx, io, upstream, record, scope, cut)).await;
         }
         Err(stop) => opaque::stop(ctx, Some(io), record, stop),
     }
@@ -218,9 +222,12 @@ fn principal<'a>(
     workload.filter(|_| downstream.peer.is_some()).map(|workload| &workload.identity)
 }
 
+/// Who dials, for the labels; nobody where that is not told in time.
 async fn peer_metadata(ctx: &Context, client: SocketAddr) -> Arc<WorkloadMetadata> {
-    match ctx.local.mesh.address(AddressKey::new(client.ip(), 0)).await.map(|a| a.meaning.clone()) {
-        Ok(Meaning::Workload(workload)) => workload.metadata.clone(),
+    let address = ctx.local.mesh.address(AddressKey::new(client.ip(), 0));
+    let Ok(Ok(address)) = tokio::time::timeout(LABELS_TIMEOUT, address).await else { return Arc::default() };
+    match &address.meaning {
+        Meaning::Workload(workload) => workload.metadata.clone(),
         _ => Arc::default(),
     }
 }

@@ -30,8 +30,6 @@ use crate::tls::Alpn;
 const TRIES: usize = 3;
 /// How often the bytes of a connection that goes on are counted.
 const COUNT: Duration = Duration::from_secs(5);
-/// How long the labels of a record may take to be found; traffic does not wait for them.
-const LABELS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Where an opaque connection goes.
 #[derive(Clone, Debug)]
@@ -158,11 +156,7 @@ pub async fn relay(
     cut: impl Future<Output = Refusal>,
 ) {
     let (record, traffic) = (RefCell::new(record), Traffic::default());
-    let opened = async {
-        if let Ok(scope) = tokio::time::timeout(LABELS_TIMEOUT, scope).await {
-            record.borrow_mut().opened(scope);
-        }
-    };
+    let opened = async { record.borrow_mut().opened(scope.await) };
     let relayed = async { tokio::join!(relay_until(ctx, client, upstream, &traffic, cut), opened).0 };
     let refusal = tokio::select! {
         biased;

@@ -58,7 +58,8 @@ pub async fn serve(ctx: Rc<Context>, entry: Entry, tcp: TcpStream, client: Socke
             record.log = opaque::log_entry(&ctx, &outgoing.downstream, Some(&upstream));
             let scope = scope(&ctx, upstream.way.as_deref(), upstream.endpoint.as_deref());
             let never = std::future::pending();
-            opaque::relay(&ctx, io, upstream, record, std::future::ready(scope), never).await;
+            let scope = std::future::ready(scope);
+            Box::pin(opaque::relay(&ctx, io, upstream, record, scope, never)).await;
         }
         Err(stop) => opaque::stop(&ctx, Some(io), record, stop),
     }
