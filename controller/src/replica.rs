@@ -117,7 +117,6 @@ impl Replica {
         let bundles = Bundles {
             client: self.client.clone(),
             root_pem: authority.root_pem().into(),
-            worlds: self.worlds.clone(),
             metrics: self.metrics.clone(),
         };
         tokio::spawn(leadership.clone().run(move || bundles.clone().keep()));

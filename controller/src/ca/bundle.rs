@@ -10,16 +10,14 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use k8s_openapi::api::core::v1::ConfigMap;
-use kube::api::{ObjectMeta, PostParams};
-use kube::runtime::WatchStreamExt;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
+use kube::api::{ObjectMeta, PartialObjectMeta, PostParams};
 use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::{WatchStreamExt, metadata_watcher};
 use kube::{Api, Client};
-use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use crate::metrics::Metrics;
-use crate::pipeline::Published;
 
 /// The ConfigMap.
 pub const CONFIG_MAP: &str = "weft-root";
@@ -38,8 +36,6 @@ pub struct Bundles {
     pub client: Client,
     /// What is written.
     pub root_pem: Arc<str>,
-    /// Which namespaces there are.
-    pub worlds: watch::Receiver<Published>,
     /// What is counted.
     pub metrics: Metrics,
 }
@@ -49,11 +45,11 @@ pub struct Bundles {
 struct Desk {
     /// Whether what is there has been listed.
     listed: bool,
-    namespaces: BTreeMap<Arc<str>, Namespace>,
+    namespaces: BTreeMap<Arc<str>, Known>,
 }
 
 #[derive(Debug, Default)]
-struct Namespace {
+struct Known {
     /// Whether the namespace is there.
     exists: bool,
     /// The version of its ConfigMap; `None` where it has none.
@@ -67,13 +63,14 @@ struct Namespace {
 
 impl Bundles {
     /// Keeps them right for ever.
-    pub async fn keep(mut self) {
+    pub async fn keep(self) {
         let maps: Api<ConfigMap> = Api::all(self.client.clone());
         let config = watcher::Config::default().fields(&format!("metadata.name={CONFIG_MAP}"));
-        let events = watcher(maps, config).default_backoff();
-        let mut events = pin!(events);
+        let mut events = pin!(watcher(maps, config).default_backoff());
+        let namespaces: Api<Namespace> = Api::all(self.client.clone());
+        let namespaces = metadata_watcher(namespaces, watcher::Config::default());
+        let mut namespaces = pin!(namespaces.default_backoff());
         let (mut desk, mut writing) = (Desk::default(), FuturesUnordered::new());
-        desk.namespaces(self.worlds.borrow_and_update().world.namespaces.keys().cloned());
         loop {
             let now = Instant::now();
             for (namespace, version) in desk.due(now, AT_A_TIME.saturating_sub(writing.len())) {
@@ -83,9 +80,7 @@ impl Bundles {
             tokio::select! {
                 Some(event) = events.next() => self.heard(&mut desk, event),
                 Some((namespace, done)) = writing.next() => desk.written(&namespace, done, Instant::now()),
-                Ok(()) = self.worlds.changed() => {
-                    desk.namespaces(self.worlds.borrow_and_update().world.namespaces.keys().cloned());
-                }
+                Some(event) = namespaces.next() => desk.heard_of_namespace(event),
                 () = until(wake) => {}
                 else => return,
             }
@@ -152,13 +147,26 @@ fn is_right(map: &ConfigMap, root_pem: &str) -> bool {
 }
 
 impl Desk {
-    /// These namespaces are there, and no others.
-    fn namespaces(&mut self, names: impl Iterator<Item = Arc<str>>) {
-        self.namespaces.values_mut().for_each(|namespace| namespace.exists = false);
-        for name in names {
-            self.namespaces.entry(name).or_default().exists = true;
+    fn heard_of_namespace(&mut self, event: Result<Event<PartialObjectMeta<Namespace>>, watcher::Error>) {
+        match event {
+            Ok(Event::Init) => self.namespaces.values_mut().for_each(|it| it.exists = false),
+            Ok(Event::InitApply(it) | Event::Apply(it)) => {
+                // Nothing can be made in one that is being deleted.
+                let exists = it.metadata.deletion_timestamp.is_none();
+                self.namespace(it.metadata.name.unwrap_or_default().into(), exists);
+            }
+            Ok(Event::Delete(it)) => self.namespace(it.metadata.name.unwrap_or_default().into(), false),
+            Ok(Event::InitDone) => {}
+            Err(error) => tracing::warn!("namespaces: {error}"),
         }
-        self.namespaces.retain(|_, namespace| namespace.exists || namespace.version.is_some());
+    }
+
+    /// A namespace is there, or is not.
+    fn namespace(&mut self, name: Arc<str>, exists: bool) {
+        match exists {
+            true => self.namespaces.entry(name).or_default().exists = true,
+            false => drop(self.namespaces.remove(&name)),
+        }
     }
 
     /// A list of ConfigMaps begins.
@@ -180,7 +188,7 @@ impl Desk {
         let listed = self.listed;
         let due =
             self.namespaces.iter_mut().filter(|(_, it)| listed && it.due_at(now).is_some_and(|at| at <= now));
-        let take = |(name, it): (&Arc<str>, &mut Namespace)| {
+        let take = |(name, it): (&Arc<str>, &mut Known)| {
             it.writing = true;
             (name.clone(), it.version.clone())
         };
@@ -205,7 +213,7 @@ impl Desk {
     }
 }
 
-impl Namespace {
+impl Known {
     /// When to write; `None` where there is nothing to do.
     fn due_at(&self, now: Instant) -> Option<Instant> {
         let wrong = self.exists && !self.right && !self.writing;
@@ -226,7 +234,7 @@ mod tests {
 
     fn desk(names: &[&str]) -> Desk {
         let mut desk = Desk { listed: true, ..Desk::default() };
-        desk.namespaces(names.iter().map(|name| Arc::from(*name)));
+        names.iter().for_each(|name| desk.namespace((*name).into(), true));
         desk
     }
 
@@ -250,7 +258,8 @@ mod tests {
         desk.written("b", true, now);
         desk.written("c", true, now);
         assert!(desk.due(now, 9).is_empty() && desk.next(now).is_none());
-        desk.namespaces(["a", "new"].map(Arc::from).into_iter());
+        desk.namespace("b".into(), false);
+        desk.namespace("new".into(), true);
         assert_eq!(names(&desk.due(now, 9)), ["new"]);
     }
 

@@ -13,6 +13,8 @@ pub struct Timing {
     pub renew: Duration,
     /// How often the others look, and how soon what failed is tried again.
     pub look: Duration,
+    /// How long the API server may take to answer.
+    pub answer: Duration,
 }
 
 /// A Lease, as far as it counts.
@@ -52,7 +54,7 @@ pub struct Election {
 impl Default for Timing {
     fn default() -> Self {
         let ms = Duration::from_millis;
-        Self { term: ms(3000), renew: ms(1000), look: ms(500) }
+        Self { term: ms(3000), renew: ms(1000), look: ms(250), answer: ms(1900) }
     }
 }
 

@@ -16,7 +16,7 @@ use super::Leadership;
 use super::election::{Act, Election, Seen, Timing};
 
 /// How long the work of a leader may take to stop before its term is given back.
-const STOPPING: Duration = Duration::from_secs(1);
+const STOPPING: Duration = Duration::from_millis(1500);
 
 /// A candidate for one Lease.
 pub struct Candidate {
@@ -61,7 +61,7 @@ impl Candidate {
     /// One look at the Lease; how long to wait for the next.
     async fn step(&mut self) -> Duration {
         let asked = Instant::now();
-        let limit = self.election.timing().renew;
+        let limit = self.election.timing().answer;
         let stood = timeout(limit, self.stand(asked)).await;
         let failure = match stood {
             Ok(Ok(wait)) => return wait,
