@@ -125,6 +125,25 @@ fn sidecars_stand_behind_redirection_and_applications_cannot_get_around_it() {
 }
 
 #[test]
+fn an_application_reaches_itself_through_its_service() {
+    if lacking(&["curl"]) {
+        return;
+    }
+    let manifests = Manifests::new();
+    manifests.save("web.yaml", &format!("{WEB}{INJECTED}"));
+    run(async {
+        let mesh = manifests.up().await?;
+        mesh.wait_ready(LIMIT).await?;
+        // Of several requests in turn, some are for the replica that asks.
+        for _ in 0..6 {
+            let (_, answer) = sh(&mesh, "deploy/web", &format!("{CURL} http://web/")).await?;
+            assert!(answer.starts_with("200 "), "{answer}");
+        }
+        mesh.down().await
+    });
+}
+
+#[test]
 fn sidecars_serve_on_without_the_controller_and_after_a_restart() {
     if lacking(&["curl"]) {
         return;

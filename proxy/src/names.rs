@@ -8,10 +8,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::time::Duration;
 
-use hickory_resolver::Resolver;
-use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::iocompat::AsyncIoTokioAsStd;
 use hickory_resolver::net::runtime::{RuntimeProvider, TokioHandle, TokioRuntimeProvider, TokioTime};
+use hickory_resolver::{Resolver, ResolverBuilder};
 use socket2::SockRef;
 use tokio::net::{TcpStream, UdpSocket};
 
@@ -28,17 +27,14 @@ pub async fn resolve(dialer: Dialer, host: &str) -> Result<Vec<IpAddr>, String> 
     if let Ok(address) = host.parse() {
         return Ok(vec![address]);
     }
-    match tokio::time::timeout(TIMEOUT, ask(dialer, host)).await {
-        Ok(Ok(addresses)) if addresses.is_empty() => Err("the name has no address".to_owned()),
-        Ok(answer) => answer.map_err(|error| error.to_string()),
+    let sockets = Sockets { usual: TokioRuntimeProvider::new(), dialer };
+    let resolver = Resolver::builder(sockets).and_then(ResolverBuilder::build);
+    let resolver = resolver.map_err(|error| format!("/etc/resolv.conf cannot be used: {error}"))?;
+    match tokio::time::timeout(TIMEOUT, resolver.lookup_ip(host)).await {
+        Ok(Ok(found)) => Ok(found.iter().collect()),
+        Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err(format!("no name server of /etc/resolv.conf answered within {TIMEOUT:?}")),
     }
-}
-
-async fn ask(dialer: Dialer, host: &str) -> Result<Vec<IpAddr>, NetError> {
-    let sockets = Sockets { usual: TokioRuntimeProvider::new(), dialer };
-    let resolver = Resolver::builder(sockets)?.build()?;
-    Ok(resolver.lookup_ip(host).await?.iter().collect())
 }
 
 /// The resolver's sockets, made like every other one of the sidecar.
