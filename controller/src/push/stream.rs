@@ -1,13 +1,14 @@
 //! One sidecar's stream: requests in, responses out, new worlds in between.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
-use tonic::Status;
+use tonic::{Code, Status};
 use weft_api::pb::config::{DeltaRequest, DeltaResponse};
 use weft_api::session::server::Change;
 use weft_core::model::name::ResourceName;
@@ -23,6 +24,10 @@ pub struct Pace {
     pub debounce: Duration,
     /// How often a sidecar hears how new its state is, if nothing else is said.
     pub progress: Duration,
+    /// About how long a stream lasts: then the sidecar connects anew, perhaps to another replica.
+    pub age: Duration,
+    /// Over what time streams end when the controller does, so that not all sidecars come back at once.
+    pub drain: Duration,
 }
 
 /// One stream.
@@ -47,7 +52,12 @@ struct Pending {
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { debounce: Duration::from_millis(5), progress: Duration::from_secs(10) }
+        Self {
+            debounce: Duration::from_millis(5),
+            progress: Duration::from_secs(10),
+            age: Duration::from_secs(30 * 60),
+            drain: Duration::from_secs(4),
+        }
     }
 }
 
@@ -61,7 +71,10 @@ impl SidecarStream {
         match ended {
             Ok(()) => tracing::info!("sidecar {pod} is gone"),
             Err(status) => {
-                tracing::warn!("sidecar {pod}: stream ended: {}", status.message());
+                match status.code() {
+                    Code::Unavailable => tracing::info!("sidecar {pod}: {}", status.message()),
+                    _ => tracing::warn!("sidecar {pod}: stream ended: {}", status.message()),
+                }
                 // It may be gone already.
                 let _ = self.responses.try_send(Err(status));
             }
@@ -74,6 +87,7 @@ impl SidecarStream {
     ) -> Result<(), Status> {
         let mut pending = Pending::default();
         let mut progress = ticker(self.pace.progress);
+        let mut end = pin!(end(self.pace, self.shutdown.clone()));
         loop {
             tokio::select! {
                 biased;
@@ -92,7 +106,7 @@ impl SidecarStream {
                     }
                 }
                 () = self.responses.closed() => return Ok(()),
-                () = self.shutdown.cancelled() => return Err(Status::unavailable("the controller is stopping")),
+                status = &mut end => return Err(status),
             }
             if self.say_all(&mut pending).await.is_err() {
                 return Ok(());
@@ -187,6 +201,19 @@ fn ticker(period: Duration) -> Interval {
     let mut ticker = interval(period);
     ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticker
+}
+
+/// Why a stream ends, when it is time.
+async fn end(pace: Pace, shutdown: CancellationToken) -> Status {
+    tokio::select! {
+        () = shutdown.cancelled() => {
+            sleep(pace.drain.mul_f64(rand::random())).await;
+            Status::unavailable("the controller is stopping: connect to another")
+        }
+        () = sleep(pace.age.mul_f64(rand::random_range(0.8..1.2))) => {
+            Status::unavailable("the stream has lasted long enough: connect anew")
+        }
+    }
 }
 
 async fn at(time: Option<Instant>) {

@@ -25,7 +25,7 @@ use tokio::sync::mpsc;
 
 use crate::objects::{Objects, Size};
 use crate::process::Controller;
-use crate::sidecar::{Heard, Sidecar};
+use crate::sidecar::{Heard, Sidecar, Trust};
 
 /// Services that each sidecar asks for.
 const ASKED: usize = 10;
@@ -78,9 +78,10 @@ async fn measure(arguments: &Arguments) -> Result<Value> {
     let size = Size { services: arguments.services, sidecars: arguments.sidecars };
     note("making objects");
     let objects = Objects::make(client, size).await?;
+    let tokens = objects.tokens().await?;
     note("starting the controller");
     let start = Instant::now();
-    let controller = Controller::start(&arguments.controller, arguments.port, &objects)?;
+    let controller = Controller::start(&arguments.controller, arguments.port)?;
     controller.ready(PATIENCE).await?;
     let mut figures = json!({
         "services": size.services,
@@ -92,9 +93,17 @@ async fn measure(arguments: &Arguments) -> Result<Value> {
     });
     note("connecting sidecars");
     let (heard, mut hearing) = mpsc::unbounded_channel();
+    let trust = Trust { address: controller.address(), root: objects.root().await?.into() };
     let cpu = controller.cpu()?;
     let start = Instant::now();
-    let sidecars = connect(&controller, &objects, size, &heard).await?;
+    let sidecars: Vec<_> = tokens
+        .into_iter()
+        .enumerate()
+        .map(|(k, token)| {
+            let addresses = asked(k, size).into_iter().map(|service| objects.address(service)).collect();
+            Sidecar::begin(k, trust.clone(), token, addresses, heard.clone())
+        })
+        .collect();
     let mut last = start;
     for _ in 0..size.sidecars {
         last = last.max(next(&mut hearing).await?.at);
@@ -126,20 +135,6 @@ async fn measure(arguments: &Arguments) -> Result<Value> {
 fn asked(sidecar: usize, size: Size) -> Vec<usize> {
     let others = (1..ASKED).map(|i| 1 + (sidecar * (ASKED - 1) + i - 1) % (size.services - 1));
     std::iter::once(0).chain(others).collect()
-}
-
-async fn connect(
-    controller: &Controller,
-    objects: &Objects,
-    size: Size,
-    heard: &mpsc::UnboundedSender<Heard>,
-) -> Result<Vec<Arc<Sidecar>>> {
-    let mut all = Vec::new();
-    for k in 0..size.sidecars {
-        let addresses = asked(k, size).into_iter().map(|service| objects.address(service)).collect();
-        all.push(Sidecar::begin(k, controller.trust()?, objects::token(k), addresses, heard.clone()));
-    }
-    Ok(all)
 }
 
 /// A kind of change, made again and again.
@@ -177,7 +172,10 @@ impl Changes<'_> {
         let mut figures = serde_json::Map::new();
         let mut put = |what: &str, value: Value| drop(figures.insert(format!("{name}: {what}"), value));
         put("p50 to the last of those who asked, ms", json!(millis(times[times.len() / 2])));
-        put("p99 to the last of those who asked, ms", json!(millis(times[(times.len() * 99).div_ceil(100) - 1])));
+        put(
+            "p99 to the last of those who asked, ms",
+            json!(millis(times[(times.len() * 99).div_ceil(100) - 1])),
+        );
         put("who asked", json!(hearers));
         put("heard by others", json!(unconcerned));
         put("controller CPU, ms", json!((self.controller.cpu()? - cpu) * 1000.0 / self.rounds as f64));

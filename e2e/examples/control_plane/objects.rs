@@ -17,6 +17,8 @@ const ROUTED: usize = 50;
 /// AuthorizationPolicies.
 const POLICIES: usize = 20;
 const NAMESPACES: usize = 20;
+/// The namespace of the control plane.
+const CONTROL_PLANE: &str = "weft-system";
 /// Requests under way at a time.
 const AT_ONCE: usize = 32;
 
@@ -40,6 +42,7 @@ impl Objects {
     /// Makes everything that is not there yet.
     pub(crate) async fn make(client: Client, size: Size) -> Result<Self> {
         let mut objects = Self { client, size, addresses: Vec::new() };
+        objects.all([("/api/v1/namespaces".to_owned(), named(CONTROL_PLANE))].into_iter()).await?;
         objects.all((0..NAMESPACES).map(|n| ("/api/v1/namespaces".to_owned(), named(&namespace(n))))).await?;
         let account = |n| (format!("/api/v1/namespaces/{}/serviceaccounts", namespace(n)), named("a0"));
         objects.all((0..NAMESPACES).map(account)).await?;
@@ -61,9 +64,28 @@ impl Objects {
         Ok(objects)
     }
 
-    /// How much there is.
-    pub(crate) fn size(&self) -> Size {
-        self.size
+    /// A token for each sidecar, bound to its pod.
+    pub(crate) async fn tokens(&self) -> Result<Vec<String>> {
+        let all = stream::iter(0..self.size.sidecars).map(|k| self.token(k));
+        all.buffered(AT_ONCE).try_collect().await
+    }
+
+    /// The root of trust that the controller has made, PEM.
+    pub(crate) async fn root(&self) -> Result<Vec<u8>> {
+        let path = format!("/api/v1/namespaces/{CONTROL_PLANE}/secrets/weft-ca");
+        let secret = self.request(Method::GET, path, &Value::Null).await?;
+        let text = secret["data"]["root-cert.pem"].as_str().context("a root in the Secret weft-ca")?;
+        Ok(base64::Engine::decode(&base64::engine::general_purpose::STANDARD, text)?)
+    }
+
+    async fn token(&self, sidecar: usize) -> Result<String> {
+        let pod = format!("{}/{}", list("pods", sidecar), pod_name(sidecar, 0));
+        let uid = self.request(Method::GET, pod, &Value::Null).await?["metadata"]["uid"].clone();
+        let bound = json!({"apiVersion": "v1", "kind": "Pod", "name": pod_name(sidecar, 0), "uid": uid});
+        let request = json!({"spec": {"audiences": ["weft.dev"], "boundObjectRef": bound}});
+        let path = format!("/api/v1/namespaces/{}/serviceaccounts/a0/token", namespace(sidecar));
+        let answer = self.request(Method::POST, path, &request).await?;
+        answer["status"]["token"].as_str().map(str::to_owned).context("a token")
     }
 
     /// Where a service is reached.
@@ -108,7 +130,11 @@ impl Objects {
     }
 
     async fn all(&self, all: impl Iterator<Item = (String, Value)>) -> Result<Vec<Value>> {
-        stream::iter(all).map(|(path, value)| self.make_one(path, value)).buffered(AT_ONCE).try_collect().await
+        stream::iter(all)
+            .map(|(path, value)| self.make_one(path, value))
+            .buffered(AT_ONCE)
+            .try_collect()
+            .await
     }
 
     async fn patch_all(&self, all: impl Iterator<Item = (String, Value)>) -> Result<()> {
@@ -133,16 +159,6 @@ impl Objects {
         let answer = self.client.request::<Value>(request).await;
         answer.map_err(|error| anyhow::anyhow!("{path}: {error:?}"))
     }
-}
-
-/// The token of a sidecar.
-pub(crate) fn token(sidecar: usize) -> String {
-    format!("token-of-sidecar-{sidecar}")
-}
-
-/// The pod in which a sidecar is.
-pub(crate) fn pod_of_sidecar(sidecar: usize) -> (String, String) {
-    (namespace(sidecar), pod_name(sidecar, 0))
 }
 
 fn namespace(s: usize) -> String {
@@ -223,9 +239,7 @@ fn slice(s: usize, pods: usize) -> Value {
 }
 
 fn route(s: usize, weight: u64) -> Value {
-    let to = |subset: &str, weight: u64| {
-        json!({"destination": {"host": format!("s{s}"), "subset": subset}, "weight": weight})
-    };
+    let to = |subset: &str, weight: u64| json!({"destination": {"host": format!("s{s}"), "subset": subset}, "weight": weight});
     json!({
         "apiVersion": "networking.weft.dev/v1", "kind": "VirtualService",
         "metadata": {"name": format!("s{s}"), "annotations": {"weft.dev/note": "bench"}},

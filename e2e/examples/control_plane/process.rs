@@ -1,16 +1,13 @@
 //! The controller's process: how it is started, and what it takes.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-
-use crate::objects::{Objects, Size, token};
-use crate::sidecar::Trust;
 
 /// Ticks of the kernel's clock in a second.
 const TICKS: f64 = 100.0;
@@ -18,26 +15,20 @@ const TICKS: f64 = 100.0;
 /// A running controller, killed when this is dropped.
 pub(crate) struct Controller {
     child: Child,
-    folder: tempfile::TempDir,
     port: u16,
 }
 
 impl Controller {
-    /// Starts one, which knows a token for each sidecar.
-    pub(crate) fn start(program: &Path, port: u16, objects: &Objects) -> Result<Self> {
-        let folder = tempfile::TempDir::new()?;
-        write_tokens(&folder.path().join("tokens"), objects.size())?;
+    /// Starts one.
+    pub(crate) fn start(program: &Path, port: u16) -> Result<Self> {
         let child = Command::new(program)
             .args(["--kubernetes", "--address", "127.0.0.1", "--log", "weft_controller=warn"])
             .args(["--listen", &format!("127.0.0.1:{port}"), "--admin", &format!("127.0.0.1:{}", port + 1)])
-            .arg("--ca-dir")
-            .arg(folder.path().join("ca"))
-            .arg("--tokens-dir")
-            .arg(folder.path().join("tokens"))
+            .args(["--webhooks", &format!("127.0.0.1:{}", port + 2), "--pod-name", "bench"])
             .stdout(Stdio::null())
             .spawn()
             .with_context(|| format!("{}: cannot be started", program.display()))?;
-        Ok(Self { child, folder, port })
+        Ok(Self { child, port })
     }
 
     /// Waits until it knows the world.
@@ -53,10 +44,9 @@ impl Controller {
         }
     }
 
-    /// What a sidecar needs to reach it.
-    pub(crate) fn trust(&self) -> Result<Trust> {
-        let root = std::fs::read(self.folder.path().join("ca/root-cert.pem"))?;
-        Ok(Trust { address: ([127, 0, 0, 1], self.port).into(), root: Arc::from(root) })
+    /// Where sidecars reach it.
+    pub(crate) fn address(&self) -> SocketAddr {
+        ([127, 0, 0, 1], self.port).into()
     }
 
     /// Seconds of processor time so far.
@@ -85,7 +75,9 @@ impl Controller {
 
     async fn ask(&self, path: &str) -> Result<String> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port + 1)).await?;
-        stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").as_bytes()).await?;
+        stream
+            .write_all(format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").as_bytes())
+            .await?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await?;
         Ok(answer)
@@ -97,16 +89,4 @@ impl Drop for Controller {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-fn write_tokens(folder: &Path, size: Size) -> Result<()> {
-    std::fs::create_dir(folder)?;
-    for k in 0..size.sidecars {
-        let (namespace, pod) = crate::objects::pod_of_sidecar(k);
-        let entry = serde_json::json!({
-            "token": token(k), "namespace": namespace, "pod": pod, "serviceAccount": "a0",
-        });
-        std::fs::write(folder.join(format!("{k}.json")), entry.to_string())?;
-    }
-    Ok(())
 }

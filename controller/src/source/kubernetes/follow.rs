@@ -126,7 +126,7 @@ impl<F: Fields> Follower<F> {
             self.streams = false;
             return false;
         }
-        let reason = error.to_string();
+        let reason = reason(error);
         if self.progress.failed(&self.resource.scope, matches!(status, 401 | 403), &reason) {
             tracing::warn!("{}: {reason}", self.resource.scope);
         }
@@ -291,6 +291,24 @@ impl<F: Fields> Follower<F> {
         let list = timeout(SILENCE, self.client.request::<List<F>>(request)).await;
         list.map_err(|_| kube::Error::Service("no answer in time".into()))?
     }
+}
+
+/// What went wrong, down to its cause.
+fn reason(error: &kube::Error) -> String {
+    if let kube::Error::SerdeError(_) = error {
+        // What is no event is what a server says of a path that it does not know.
+        return "the API server does not serve it (yet), or what it sends is no object".to_owned();
+    }
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        let deeper = error.to_string();
+        if !text.contains(&deeper) {
+            text = format!("{text}: {deeper}");
+        }
+        cause = error.source();
+    }
+    text
 }
 
 /// A version as a number: the API server promises that they can be compared as such.
