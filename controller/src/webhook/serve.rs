@@ -33,12 +33,18 @@ const REQUEST_TIMEOUT: Duration = Duration::from_millis(4500);
 const IDLE: Duration = Duration::from_secs(120);
 /// The largest question, in bytes: what the API server takes, twice.
 pub const BODY_LIMIT: usize = 3 << 20;
-/// Bytes of questions that are held at a time.
-const HELD: usize = 64 << 20;
+/// A question up to so many bytes is always read: nearly all are smaller, and who sends large ones slowly is not to hold
+/// them up.
+const SMALL: usize = 64 << 10;
+/// Bytes of larger questions that are held at a time.
+const HELD: usize = 24 << 20;
 /// Bytes that one permit of [`HELD`] stands for.
 const UNIT: usize = 16 << 10;
 /// Questions that are judged at a time.
 const JUDGED: usize = 4;
+/// Bytes of a connection that are read before they are asked for; of one request on HTTP/2, and of all four times that.
+const BUFFER: usize = 32 << 10;
+const WINDOW: u32 = 256 << 10;
 /// After a failure to accept.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
@@ -119,9 +125,11 @@ impl<W: Webhook> Server<W> {
             async move { Ok::<_, Infallible>(server.respond(request).await) }
         });
         let mut builder = auto::Builder::new(TokioExecutor::new());
-        builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+        let http1 = &mut builder.http1();
+        http1.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(BUFFER);
         let http2 = &mut builder.http2();
         http2.timer(TokioTimer::new()).max_concurrent_streams(STREAMS);
+        http2.initial_stream_window_size(WINDOW).initial_connection_window_size(4 * WINDOW);
         http2.keep_alive_interval(IDLE).keep_alive_timeout(HEAD_TIMEOUT);
         let connection = builder.serve_connection(TokioIo::new(stream), service);
         let mut connection = std::pin::pin!(connection);
@@ -158,35 +166,36 @@ impl<W: Webhook> Server<W> {
         Ok(answer.to_json(&question.uid).to_string().into_bytes())
     }
 
-    /// A body, for which room is taken as it arrives: who sends slowly holds no more than was sent.
+    /// A body. Room for a large one is taken once and whole, so that no two wait for each other.
     async fn body<B: Body<Data = Bytes>>(
         &self,
         body: B,
-    ) -> Result<(Vec<OwnedSemaphorePermit>, BytesMut), Refusal> {
+    ) -> Result<(Option<OwnedSemaphorePermit>, BytesMut), Refusal> {
         let too_large = || (StatusCode::PAYLOAD_TOO_LARGE, format!("less than {BODY_LIMIT} bytes are taken"));
-        if body.size_hint().lower() >= BODY_LIMIT as u64 {
+        let hint = body.size_hint();
+        if hint.lower() >= BODY_LIMIT as u64 {
             return Err(too_large());
         }
+        let most = hint
+            .upper()
+            .map_or(BODY_LIMIT, |most| BODY_LIMIT.min(usize::try_from(most).unwrap_or(BODY_LIMIT)));
         let mut body = std::pin::pin!(body);
-        let (mut held, mut whole) = (Vec::new(), BytesMut::new());
+        let (mut held, mut whole) = (None, BytesMut::new());
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|_| (StatusCode::BAD_REQUEST, "the body ends too early".to_owned()))?;
             let Ok(data) = frame.into_data() else { continue };
-            if whole.len() + data.len() >= BODY_LIMIT {
+            let length = whole.len() + data.len();
+            if length >= BODY_LIMIT {
                 return Err(too_large());
             }
-            let wanted = (whole.len() + data.len()).div_ceil(UNIT) - held.iter().map(permits).sum::<usize>();
-            if wanted > 0 {
-                held.extend(self.held.clone().acquire_many_owned(wanted as u32).await);
+            if length > SMALL && held.is_none() {
+                let units = u32::try_from(most.div_ceil(UNIT)).unwrap_or(u32::MAX);
+                held = self.held.clone().acquire_many_owned(units).await.ok();
             }
             whole.extend_from_slice(&data);
         }
         Ok((held, whole))
     }
-}
-
-fn permits(permit: &OwnedSemaphorePermit) -> usize {
-    permit.num_permits()
 }
 
 fn response(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
@@ -198,6 +207,8 @@ fn response(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> R
 
 #[cfg(test)]
 mod tests {
+    use futures_util::{FutureExt, StreamExt};
+    use hyper::body::Frame;
     use serde_json::{Value, json};
 
     use super::*;
@@ -235,16 +246,36 @@ mod tests {
         assert_eq!(status(ask("POST", "/validate", review(json!({"x": "a".repeat(BODY_LIMIT)}))).await), 413);
     }
 
+    /// A body in pieces.
+    fn pieces(body: &Bytes, of: usize) -> impl Body<Data = Bytes, Error = Infallible> + use<> {
+        let pieces: Vec<_> =
+            body.chunks(of).map(|piece| Ok(Frame::data(Bytes::copy_from_slice(piece)))).collect();
+        http_body_util::StreamBody::new(futures_util::stream::iter(pieces).then(|piece| async {
+            tokio::task::yield_now().await;
+            piece
+        }))
+    }
+
     #[tokio::test]
     async fn f15_two_hundred_at_a_time_are_all_answered_within_what_may_be_held() {
         let server = Server::new(Echo);
         let body = Bytes::from(review(json!({"x": "a".repeat(1 << 20)})));
-        let ask = |_| {
-            let request = Request::post("/validate").body(Full::new(body.clone())).unwrap();
-            server.answer(request)
-        };
+        let ask =
+            |_| server.answer(Request::post("/validate").body(Box::pin(pieces(&body, 100 << 10))).unwrap());
         let answers = futures_util::future::join_all((0..200).map(ask)).await;
         assert!(answers.iter().all(Result::is_ok));
         assert_eq!(server.held.available_permits(), HELD / UNIT);
+    }
+
+    #[tokio::test]
+    async fn f15_a_slow_large_body_holds_no_small_one_up() {
+        let server = Server::new(Echo);
+        let _all = server.held.clone().acquire_many_owned((HELD / UNIT) as u32).await.unwrap();
+        let ask = |size: usize| {
+            let body = Full::new(Bytes::from(review(json!({"x": "a".repeat(size)}))));
+            server.answer(Request::post("/validate").body(body).unwrap()).now_or_never()
+        };
+        assert!(ask(SMALL / 2).is_some_and(|answer| answer.is_ok()));
+        assert!(ask(SMALL * 2).is_none(), "it waits for room");
     }
 }

@@ -301,7 +301,8 @@ async fn f15_garbage_is_answered_and_serving_goes_on() {
     assert!(send(&to, &[0x16; 300]).await.starts_with("HTTP/1.1 400"));
     let half = post(&large[..3 << 19]);
     let many = futures_util::future::join_all((0..200).map(|_| send(&to, &half))).await;
-    assert!(many.iter().all(|answer| answer.starts_with("HTTP/1.1 400")), "{:?}", many.first());
+    let answered = |a: &String| a.starts_with("HTTP/1.1 400") || a.starts_with("HTTP/1.1 503");
+    assert!(many.iter().all(answered), "{:?}", many.iter().find(|answer| !answered(answer)));
     webhooks.answers().expect("an answer after all that");
 
     // A body that never ends holds nobody else up, and is given up.
