@@ -124,10 +124,14 @@ fn a_template_is_applied_by_kubectl() {
         "template",
         "weft",
         "--skip-tests",
+        "--kube-version",
+        "1.36.0",
         "--set",
         "networkPolicy.enabled=true,controller.replicas=1,controller.spread=false",
         "--set",
-        "image.pullSecrets={one,two},controller.env.A=1,proxy.env.B=2,mesh.accessLogFile=/dev/stdout",
+        "image.pullSecrets={one,two},mesh.accessLogFile=/dev/stdout",
+        "--set-string",
+        "controller.env.A=1,proxy.env.B=2",
     ];
     let manifests = with_chart(&kubectl, &odd).expect("a template");
     kubectl.pipe(&["apply", "--server-side", "--filename", "-"], &manifests).expect("it is applied");

@@ -156,7 +156,10 @@ pub async fn relay(
     cut: impl Future<Output = Refusal>,
 ) {
     let (record, traffic) = (RefCell::new(record), Traffic::default());
-    let opened = async { record.borrow_mut().opened(scope.await) };
+    let opened = async {
+        let scope = scope.await;
+        record.borrow_mut().opened(scope);
+    };
     let relayed = async { tokio::join!(relay_until(ctx, client, upstream, &traffic, cut), opened).0 };
     let refusal = tokio::select! {
         biased;

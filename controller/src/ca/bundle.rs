@@ -12,8 +12,8 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::api::{ObjectMeta, PartialObjectMeta, PostParams};
+use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
-use kube::runtime::{WatchStreamExt, metadata_watcher};
 use kube::{Api, Client};
 use tokio::time::{Instant, sleep_until};
 
@@ -67,8 +67,8 @@ impl Bundles {
         let maps: Api<ConfigMap> = Api::all(self.client.clone());
         let config = watcher::Config::default().fields(&format!("metadata.name={CONFIG_MAP}"));
         let mut events = pin!(watcher(maps, config).default_backoff());
-        let namespaces: Api<Namespace> = Api::all(self.client.clone());
-        let namespaces = metadata_watcher(namespaces, watcher::Config::default());
+        let namespaces: Api<PartialObjectMeta<Namespace>> = Api::all(self.client.clone());
+        let namespaces = watcher(namespaces, watcher::Config::default());
         let mut namespaces = pin!(namespaces.default_backoff());
         let (mut desk, mut writing) = (Desk::default(), FuturesUnordered::new());
         loop {

@@ -308,7 +308,7 @@ fn what_is_plainly_malformed_is_refused_under_istios_groups_too() {
     let Some(kubectl) = namespace("malformed") else { return };
     for version in ["v1", "v1beta1", "v1alpha3"] {
         for (spec, field) in [
-            (route(|r| r["timeout"] = json!([])), "spec.http[0].timeout"),
+            (route(|r| r["timeout"] = json!(5)), "spec.http[0].timeout"),
             (route(|r| r["route"][0]["weight"] = json!(-1)), "spec.http[0].route[0].weight"),
             (
                 route(|r| r["route"][0]["destination"] = json!({"subset": "a"})),

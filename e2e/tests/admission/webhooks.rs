@@ -186,11 +186,11 @@ async fn nobody_is_kept_from_mending_or_deleting_what_slipped_in() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn certificates_are_renewed_while_the_api_server_asks() {
-    let ttl = Duration::from_secs(64);
+    let ttl = Duration::from_secs(10);
     let Some(webhooks) = Webhooks::start("renewed", ttl).await else { return };
     let certificate = || webhooks.secret().expect("a Secret")["tls.crt"].clone();
     let (first, authority) = (certificate(), webhooks.secret().expect("a Secret")["ca.crt"].clone());
-    // It begins a minute before now: half of its life is over in two seconds.
+    // It begins a quarter of its life before now: half of it is over in less than four seconds.
     let mut seen = vec![first];
     let began = Instant::now();
     while seen.len() < 4 && began.elapsed() < PATIENCE {
