@@ -17,6 +17,9 @@ fn applications<'a>(fixture: &'a Fixture, test: &'static str) -> Space<'a> {
     let space = Space::meshed(fixture, test);
     space.echo("web", 2, "").and_then(|()| space.echo("client", 1, "")).expect("applications");
     space.ready("deployment/web").and_then(|()| space.ready("deployment/client")).expect("they start");
+    // What a sidecar has never asked for it does not know while the controller is away.
+    all_succeeded(&space.load("deployment/client", &["http://web/", "-n", "50"]).expect("load"))
+        .expect("it is known");
     space
 }
 

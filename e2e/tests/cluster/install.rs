@@ -52,7 +52,10 @@ fn uninstall_leaves_no_webhook_and_a_new_install_goes_on() {
     let space = Space::meshed(fixture, "uninstall");
     space.echo("web", 2, "").and_then(|()| space.echo("client", 1, "")).expect("applications");
     space.ready("deployment/web").and_then(|()| space.ready("deployment/client")).expect("they start");
+    let before = space.load("deployment/client", &["http://web/", "-n", "50"]).expect("load");
+    all_succeeded(&before).expect("the client knows the service");
     let root = secret(fixture).expect("the root");
+    let _again = Reinstalled(fixture);
 
     fixture.helm(&["uninstall", "weft", "--wait"], None).expect("uninstall");
     let left = fixture.kubectl().run(&[
@@ -77,6 +80,17 @@ fn uninstall_leaves_no_webhook_and_a_new_install_goes_on() {
     space.ready("deployment/web").expect("new pods get sidecars again");
     let again = space.load("deployment/client", &["http://web/", "-n", "200"]).expect("load");
     all_succeeded(&again).expect("old and new pods under one root");
+}
+
+/// Installs the chart again for the other tests, should this one fail in between.
+struct Reinstalled<'a>(&'a Fixture);
+
+impl Drop for Reinstalled<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let _ = self.0.install(&[]);
+        }
+    }
 }
 
 fn secret(fixture: &Fixture) -> Result<String> {
