@@ -161,8 +161,13 @@ impl Messages {
         }
     }
 
+    /// The one message of a call that has one: it is answered once the client has said that there is no other.
     async fn only(&mut self) -> Result<Bytes, Status> {
-        self.next().await?.ok_or_else(|| Status(13, "a message is missing".into()))
+        let message = self.next().await?.ok_or_else(|| Status(13, "a message is missing".into()))?;
+        match self.next().await? {
+            None => Ok(message),
+            Some(_) => Err(Status(13, "one message too many".into())),
+        }
     }
 
     async fn summary(&mut self) -> Result<Bytes, Status> {
