@@ -1,6 +1,6 @@
 //! `weft check`: what is wrong with the cluster, the control plane and the injected pods, and what to do about it.
 //!
-//! Before the chart is installed it says whether it could be. [`gather`] asks the API server, [`judge`] decides.
+//! Before the chart is installed it says whether it could be. `gather` asks the API server, `judge` decides.
 
 use std::process::ExitCode;
 

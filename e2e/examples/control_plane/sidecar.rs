@@ -106,7 +106,7 @@ impl Sidecar {
             }
             send(&mut session, &requests).await?;
             let complete = session.wanted().all(|(name, _)| session.is_answered(name));
-            if complete && (news && configured || !configured) {
+            if complete && (news || !configured) {
                 configured = true;
                 heard.send(Heard { at: Instant::now() })?;
             }

@@ -1,6 +1,6 @@
 //! Frames of HTTP/2 that go out together.
 //!
-//! The library flushes after each frame of data that it does not copy. Behind a [`Cork`] bytes wait until the task of
+//! The library flushes after each frame of data that it does not copy. Behind a cork bytes wait until the task of
 //! the connection has done all that it can do for now: what it wrote for many streams then leaves with one call, under
 //! TLS in one record.
 
