@@ -1,7 +1,7 @@
 //! Kubernetes in tests: a control plane of a test's own, and the cluster that the suites share.
 //!
-//! [`ApiServer`] is etcd, kube-apiserver and kube-controller-manager on ports of its own: no node, no root, three
-//! seconds. [`shared`] is a cluster with nodes: that of KUBECONFIG; or one that kind makes, where Docker runs; or the
+//! `ApiServer` is etcd, kube-apiserver and kube-controller-manager on ports of its own: no node, no root, three
+//! seconds. `shared` is a cluster with nodes: that of KUBECONFIG; or one that kind makes, where Docker runs; or the
 //! Docker-free one of `e2e/cluster`. Both end with the test, however it ends: what runs them waits for the end of a pipe
 //! that the test's process holds.
 
