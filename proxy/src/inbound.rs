@@ -16,9 +16,6 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 use weft_core::detect::Rules;
 use weft_core::detect::sniff::Detected;
-use weft_core::model::address::Meaning;
-use weft_core::model::metadata::WorkloadMetadata;
-use weft_core::model::name::AddressKey;
 use weft_core::model::protocol::Protocol;
 use weft_core::model::workload::{MtlsMode, Workload};
 use weft_core::peer_auth::{self, Arrival};
@@ -28,6 +25,7 @@ use crate::context::Context;
 use crate::detect::detect;
 use crate::downstream::{Downstream, Incoming, Refusal, Stop};
 use crate::http::version::HttpVersion;
+use crate::inbound_peer::client_metadata;
 use crate::io::Io;
 use crate::judge::judge;
 use crate::opaque::{self, Upstream};
@@ -200,7 +198,7 @@ fn judged(ctx: &Context, downstream: &Downstream, opaque: bool) -> Result<(), Re
 
 /// Between whom a connection is counted: the peer is looked up by its address.
 async fn scope(ctx: &Context, downstream: &Downstream) -> Rc<Scope> {
-    let source = peer_metadata(ctx, downstream.client).await;
+    let source = client_metadata(&ctx.local, downstream.client, LABELS_TIMEOUT).await;
     let workload = ctx.workload();
     let nobody = Arc::default();
     ctx.local.telemetry.scope(ScopeRef {
@@ -220,14 +218,4 @@ fn principal<'a>(
     downstream: &Downstream,
 ) -> Option<&'a weft_core::identity::SpiffeId> {
     workload.filter(|_| downstream.peer.is_some()).map(|workload| &workload.identity)
-}
-
-/// Who dials, for the labels; nobody where that is not told in time.
-async fn peer_metadata(ctx: &Context, client: SocketAddr) -> Arc<WorkloadMetadata> {
-    let address = ctx.local.mesh.address(AddressKey::new(client.ip(), 0));
-    let Ok(Ok(address)) = tokio::time::timeout(LABELS_TIMEOUT, address).await else { return Arc::default() };
-    match &address.meaning {
-        Meaning::Workload(workload) => workload.metadata.clone(),
-        _ => Arc::default(),
-    }
 }

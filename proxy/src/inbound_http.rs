@@ -7,6 +7,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Request, Response};
@@ -40,6 +41,8 @@ use crate::telemetry::{PeerRef, Reporter, Scope, ScopeRef, Security};
 
 /// Who the peer is, for the application.
 const CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
+/// How long the first request of a connection waits for the controller to say who the peer is.
+const WHO: Duration = Duration::from_millis(50);
 /// How often a request is sent to an application that closes idle connections, all in all.
 const TRIES: u32 = 3;
 
@@ -50,7 +53,7 @@ const TRIES: u32 = 3;
 pub async fn serve(local: &Rc<Local>, io: Io, version: HttpVersion, from: Incoming) -> hyper::Result<()> {
     let connection = InboundHttp {
         certificate: client_cert(local, &io, &from),
-        client: client_metadata(local, &from).await,
+        client: client_metadata(local, from.downstream.client, WHO).await,
         application: EndpointState::of_address(from.application),
         rules: RefCell::new(None),
         local: Rc::clone(local),

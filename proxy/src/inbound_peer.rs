@@ -1,6 +1,7 @@
 //! What is known of a peer before its first request: for the application, and for metrics.
 
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,9 +13,6 @@ use weft_core::model::name::AddressKey;
 use crate::downstream::Incoming;
 use crate::io::Io;
 use crate::local::Local;
-
-/// How long the first request of a connection waits for the controller to say who the peer is; metrics alone need it.
-const WHO: Duration = Duration::from_millis(50);
 
 /// `x-forwarded-client-cert` as Istio's sidecars write it: `By`, `Hash`, `Subject`, `URI`. `None` for plaintext.
 pub fn client_cert(local: &Local, io: &Io, from: &Incoming) -> Option<HeaderValue> {
@@ -31,11 +29,11 @@ pub fn client_cert(local: &Local, io: &Io, from: &Incoming) -> Option<HeaderValu
     HeaderValue::try_from(text).ok()
 }
 
-/// What metrics say of the peer: what its address means, if that is known soon.
-pub async fn client_metadata(local: &Local, from: &Incoming) -> Arc<WorkloadMetadata> {
-    let asked = local.mesh.address(AddressKey::new(from.downstream.client.ip(), 0));
+/// What metrics say of the peer: what its address means, if the controller says so in time. Metrics alone need it.
+pub async fn client_metadata(local: &Local, client: SocketAddr, patience: Duration) -> Arc<WorkloadMetadata> {
+    let asked = local.mesh.address(AddressKey::new(client.ip(), 0));
     let unknown = || Arc::clone(&local.unknown);
-    let Ok(Ok(address)) = tokio::time::timeout(WHO, asked).await else { return unknown() };
+    let Ok(Ok(address)) = tokio::time::timeout(patience, asked).await else { return unknown() };
     match &address.meaning {
         Meaning::Workload(workload) => Arc::clone(&workload.metadata),
         _ => unknown(),
