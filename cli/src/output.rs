@@ -2,6 +2,17 @@
 
 use std::io::{self, IsTerminal, Write};
 
+use clap::ValueEnum;
+
+/// How a command prints its result: the values of `-o`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people
+    Text,
+    /// For programs
+    Json,
+}
+
 /// Prints a line to standard output. A reader that has gone away ends the process quietly, as it does for other commands.
 pub fn line(text: impl std::fmt::Display) {
     raw(&format!("{text}\n"));

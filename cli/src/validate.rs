@@ -4,12 +4,11 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::ValueEnum;
 use serde::Serialize;
 use weft_controller::check::{Checked, check};
 use weft_controller::report::{Report, Severity};
 
-use crate::output;
+use crate::output::{self, Format};
 
 /// The exit code of manifests that are wrong.
 const INVALID: u8 = 1;
@@ -40,15 +39,6 @@ pub struct Args {
     /// How
     #[arg(short, long, value_enum, default_value_t = Format::Text)]
     output: Format,
-}
-
-/// How findings are printed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// For people
-    Text,
-    /// For programs
-    Json,
 }
 
 /// Checks files and prints what was found; the exit code tells the worst of it.

@@ -5,10 +5,9 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::ValueEnum;
 
 use crate::check::judge::{Finding, Level};
-use crate::output;
+use crate::output::{self, Format};
 
 /// What the API server says.
 pub mod facts;
@@ -34,18 +33,9 @@ pub struct Args {
     /// Which of several control planes
     #[arg(long, default_value = "default")]
     revision: String,
-    /// How to print
+    /// How to print; JSON is one array
     #[arg(short, long, value_enum, default_value_t = Format::Text)]
     output: Format,
-}
-
-/// How findings are printed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// For people
-    Text,
-    /// One JSON array
-    Json,
 }
 
 /// Asks, judges and prints.

@@ -7,7 +7,6 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::Result;
-use clap::ValueEnum;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
 
@@ -16,7 +15,7 @@ use crate::demo::home::Home;
 use crate::demo::sample::Sample;
 use crate::demo::stage::Stage;
 use crate::demo::view::View;
-use crate::output;
+use crate::output::{self, Format};
 use crate::up::{Mesh, Options};
 
 /// What a step found.
@@ -83,15 +82,6 @@ pub struct Args {
     /// How the result is printed
     #[arg(short, long, value_enum, default_value_t = Format::Text)]
     output: Format,
-}
-
-/// How the result is printed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// For people
-    Text,
-    /// For programs
-    Json,
 }
 
 /// Runs the sample and the tour.

@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
-use clap::ValueEnum;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
@@ -20,6 +19,7 @@ use tokio::time::Instant;
 
 use crate::load::client::{Connection, Failure, Template};
 use crate::load::tally::{Summary, Tally};
+use crate::output::Format;
 use crate::{output, units};
 
 /// Times in buckets.
@@ -70,15 +70,6 @@ pub struct Args {
     /// How to print the result
     #[arg(short, long, default_value = "text")]
     pub output: Format,
-}
-
-/// How a result is printed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// For people.
-    Text,
-    /// One line of JSON.
-    Json,
 }
 
 fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
