@@ -35,6 +35,10 @@ pub fn strip_hop_by_hop(
     version: Version,
     protected: impl Fn(&HeaderName) -> bool,
 ) -> Result<Hop, Nominated> {
+    let present = names_where(headers, is_hop_by_hop);
+    if present.is_empty() {
+        return Ok(Hop::default());
+    }
     let mut hop = Hop { trailers: takes_trailers(headers), ..Hop::default() };
     let mut upgrade = false;
     let mut nominated: SmallVec<[HeaderName; 4]> = SmallVec::new();
@@ -49,10 +53,9 @@ pub fn strip_hop_by_hop(
     if upgrade && version == Version::HTTP_11 {
         hop.upgrade = upgrade_of(headers);
     }
-    for name in nominated {
+    for name in nominated.iter().chain(&present) {
         headers.remove(name);
     }
-    remove_where(headers, is_hop_by_hop);
     Ok(hop)
 }
 
@@ -138,9 +141,14 @@ fn nominate(token: &[u8], protected: impl Fn(&HeaderName) -> bool) -> Result<Hea
     if is_end_to_end(name.as_str()) || protected(&name) { Err(Nominated) } else { Ok(name) }
 }
 
+/// The names that the rule tells.
+fn names_where(headers: &HeaderMap, rule: impl Fn(&HeaderName) -> bool) -> SmallVec<[HeaderName; 4]> {
+    headers.keys().filter(|name| rule(name)).cloned().collect()
+}
+
 /// Removes the names that the rule tells; one pass where it tells none.
 fn remove_where(headers: &mut HeaderMap, rule: impl Fn(&HeaderName) -> bool) -> usize {
-    let doomed: SmallVec<[HeaderName; 4]> = headers.keys().filter(|name| rule(name)).cloned().collect();
+    let doomed = names_where(headers, rule);
     for name in &doomed {
         headers.remove(name);
     }

@@ -133,10 +133,8 @@ fn host_field(headers: &HeaderMap) -> Result<Option<&str>, HostError> {
 }
 
 fn split_port(text: &str) -> Result<(&str, Option<u16>), HostError> {
-    let colon = match text.rfind(']') {
-        Some(bracket) => text[bracket..].find(':').map(|at| bracket + at),
-        None => text.find(':'),
-    };
+    let after = if text.starts_with('[') { text.rfind(']').unwrap_or(0) } else { 0 };
+    let colon = text[after..].find(':').map(|at| after + at);
     match colon {
         None => Ok((text, None)),
         Some(at) => Ok((&text[..at], port(&text[at + 1..])?)),
