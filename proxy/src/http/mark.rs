@@ -14,11 +14,14 @@ const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// Marks a request: `x-request-id`, unless it has one, and `x-forwarded-proto`.
 pub fn mark_request(headers: &mut HeaderMap, random: impl FnMut() -> u64) {
-    if !headers.contains_key(REQUEST_ID) {
-        headers.insert(REQUEST_ID, request_id(random));
-    }
-    if !headers.contains_key(FORWARDED_PROTO) {
-        headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
+    default_to(headers, REQUEST_ID, || request_id(random));
+    default_to(headers, FORWARDED_PROTO, || HeaderValue::from_static("http"));
+}
+
+/// Gives a header this value, unless it has one; a map that can hold no more stays as it is.
+fn default_to(headers: &mut HeaderMap, name: HeaderName, value: impl FnOnce() -> HeaderValue) {
+    if let Ok(entry) = headers.try_entry(name) {
+        entry.or_insert_with(value);
     }
 }
 
