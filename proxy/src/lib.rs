@@ -11,6 +11,8 @@ pub mod redirect;
 pub mod clock;
 /// Storage that outlives the process.
 pub mod state;
+/// Futures that a busy task asks only when they call.
+pub mod rarely;
 /// Notices that the other end of a connection has vanished, or does not read.
 pub mod vigil;
 /// One type for every connection: plain or TLS, with bytes that were looked at.

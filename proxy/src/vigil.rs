@@ -17,6 +17,8 @@ use nix::sys::socket::getsockopt;
 use nix::{getsockopt_impl, sockopt_impl};
 use tokio::time::Sleep;
 
+use crate::rarely::Rarely;
+
 /// How often a connection with something outstanding is looked at.
 const LOOK: Duration = Duration::from_millis(2500);
 /// So many looks in a row without any answer: between 7.5 and 10 s after it was sent.
@@ -37,7 +39,7 @@ sockopt_impl!(
 #[derive(Debug, Default)]
 pub struct Vigil {
     /// Runs while something may be outstanding.
-    timer: Option<Pin<Box<Sleep>>>,
+    timer: Option<Rarely<Sleep>>,
     /// Something was written since everything was acknowledged.
     outstanding: bool,
     /// The last write found no room.
@@ -88,8 +90,8 @@ impl Vigil {
     /// its other end.
     pub fn poll(&mut self, cx: &mut Context<'_>, socket: &impl AsFd) -> Poll<io::Error> {
         while self.outstanding {
-            let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(LOOK)));
-            ready!(timer.as_mut().poll(cx));
+            let timer = self.timer.get_or_insert_with(|| Rarely::new(tokio::time::sleep(LOOK)));
+            ready!(Pin::new(timer).poll(cx));
             self.timer = None;
             if let Some(error) = self.look(sent(socket)) {
                 return Poll::Ready(error);

@@ -25,6 +25,7 @@ use super::guard::{Exchange, Refused, ServerGuard};
 use super::version::{CONNECTION_WINDOW, HEADER_LIST, HttpVersion, SEND_BUFFER, STREAM_WINDOW};
 use crate::drain::Drain;
 use crate::io::Io;
+use crate::rarely::Rarely;
 
 /// A head must be whole so long after its first byte (hardening A14).
 const HEAD_TIME: Duration = Duration::from_secs(10);
@@ -90,6 +91,14 @@ impl Pulse {
         Beat(self)
     }
 
+    /// Waits until the connection is to take no more requests: it was idle, or the sidecar ends.
+    async fn end(&self, drain: &Drain) {
+        tokio::select! {
+            () = drain.draining() => {}
+            () = self.idle() => {}
+        }
+    }
+
     /// Waits until there was no request for [`IDLE_TIME`], to twice that: nothing is set anew with each.
     async fn idle(&self) {
         let mut seen = self.begun.get();
@@ -131,8 +140,7 @@ async fn serve_http1<H: Handle>(
     tokio::select! {
         biased;
         ended = connection.as_mut() => return ended,
-        () = drain.draining() => connection.as_mut().graceful_shutdown(),
-        () = pulse.idle() => connection.as_mut().graceful_shutdown(),
+        () = Rarely::new(pulse.end(drain)) => connection.as_mut().graceful_shutdown(),
     }
     connection.await
 }
@@ -162,8 +170,7 @@ async fn serve_http2<H: Handle>(
     tokio::select! {
         biased;
         ended = poll_fn(|cx| cork.drive(connection.as_mut(), cx)) => return ended,
-        () = drain.draining() => connection.as_mut().graceful_shutdown(),
-        () = pulse.idle() => connection.as_mut().graceful_shutdown(),
+        () = Rarely::new(pulse.end(drain)) => connection.as_mut().graceful_shutdown(),
     }
     poll_fn(|cx| cork.drive(connection.as_mut(), cx)).await
 }
