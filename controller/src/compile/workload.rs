@@ -24,6 +24,7 @@ pub fn workload(context: Context<'_>) -> Option<Workload> {
         trust: context.trust.to_vec(),
         inbound: inbound(context, sidecar.map(Arc::as_ref)),
         outbound: outbound(context, sidecar.map(Arc::as_ref)),
+        telemetry: Arc::default(),
     })
 }
 

@@ -84,6 +84,7 @@ fn workload() -> pb::Workload {
             path_normalization: Default::default(),
         },
         outbound: Outbound { mode: Default::default(), mesh_ranges: Vec::new(), listeners: Vec::new() },
+        telemetry: Default::default(),
     };
     pb::Workload::decode(encode::workload(&workload).body().clone()).unwrap()
 }

@@ -11,6 +11,8 @@ pub mod chance;
 pub mod identity;
 /// How a string, a header, a name in a policy is matched.
 pub mod matching;
+/// The access log's templates and filters.
+pub mod access_log;
 /// What the controller tells a sidecar.
 pub mod model;
 /// The closed list of reasons for every answer that a sidecar itself makes.

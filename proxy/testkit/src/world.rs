@@ -186,6 +186,7 @@ fn workload(account: &str) -> Workload {
             path_normalization: PathNormalization::Base,
         },
         outbound: Outbound { mode: OutboundMode::AllowAny, mesh_ranges: Vec::new(), listeners: Vec::new() },
+        telemetry: Default::default(),
     }
 }
 

@@ -44,6 +44,7 @@ pub(super) fn workload(controller: &FakeController) -> Workload {
             mesh_ranges: vec!["10.0.0.0/8".parse().unwrap()],
             listeners: Vec::new(),
         },
+        telemetry: Default::default(),
     }
 }
 

@@ -270,6 +270,7 @@ pub(crate) fn workload(identity: &Identity, trust: &[&Ca], mode: MtlsMode) -> Wo
             path_normalization: PathNormalization::Base,
         },
         outbound: Outbound { mode: OutboundMode::AllowAny, mesh_ranges: Vec::new(), listeners: Vec::new() },
+        telemetry: Default::default(),
     }
 }
 

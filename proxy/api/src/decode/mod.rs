@@ -9,6 +9,7 @@ mod cluster;
 mod policy;
 mod route;
 mod service;
+mod telemetry;
 mod workload;
 
 use std::sync::Arc;

@@ -11,6 +11,7 @@ use weft_core::model::workload::{
 
 use super::common::{binding, identity, labels, locality, metadata, port_ref, protocol};
 use super::policy::policy;
+use super::telemetry::telemetry;
 use super::value::{
     At, Result, fail, ip, list, message, network, optional, port as port_number, required, socket_address,
     variant,
@@ -33,6 +34,7 @@ pub fn workload(body: &[u8]) -> Result<Workload> {
         trust: list("trust", &message.trust, MAX_ROOTS, trust)?,
         inbound: required(message.inbound.as_ref()).and_then(inbound).at("inbound")?,
         outbound: required(message.outbound.as_ref()).and_then(outbound).at("outbound")?,
+        telemetry: Arc::new(telemetry(message.telemetry.as_ref()).at("telemetry")?),
     })
 }
 

@@ -7,6 +7,7 @@ mod cluster;
 mod policy;
 mod route;
 mod service;
+mod telemetry;
 mod workload;
 
 use crate::encoded::Encoded;

@@ -7,6 +7,7 @@ use weft_core::model::workload::{
 
 use super::common::{bindings, ip, labels, locality, metadata, network, port_ref, protocol, socket_address};
 use super::policy::policy;
+use super::telemetry::telemetry;
 use crate::encoded::Encoded;
 use crate::feature;
 use crate::pb::config as pb;
@@ -23,6 +24,7 @@ pub fn workload(workload: &Workload) -> Encoded {
         trust: workload.trust.iter().map(trust).collect(),
         inbound: Some(inbound(&workload.inbound)),
         outbound: Some(outbound(&workload.outbound)),
+        telemetry: telemetry(&workload.telemetry),
     })
 }
 

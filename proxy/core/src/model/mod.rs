@@ -23,5 +23,7 @@ pub mod policy;
 pub mod route;
 /// Services: ports, routes, clusters.
 pub mod service;
+/// What a sidecar tells of its traffic.
+pub mod telemetry;
 /// A sidecar's own workload.
 pub mod workload;

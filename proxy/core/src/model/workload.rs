@@ -9,6 +9,7 @@ use super::address::{HostBinding, ServicePortRef};
 use super::metadata::{Labels, Locality, WorkloadMetadata};
 use super::policy::AuthorizationPolicy;
 use super::protocol::Protocol;
+use super::telemetry::Telemetry;
 use crate::identity::{SpiffeId, TrustDomain};
 
 /// All that a sidecar must know before it takes traffic.
@@ -30,6 +31,8 @@ pub struct Workload {
     pub inbound: Inbound,
     /// How it goes out.
     pub outbound: Outbound,
+    /// What is told of its traffic.
+    pub telemetry: Arc<Telemetry>,
 }
 
 /// The roots of one trust domain, or of an alias of it.

@@ -14,5 +14,7 @@ pub mod policy;
 pub mod route;
 /// Services.
 pub mod service;
+/// What a sidecar tells of its traffic.
+pub mod telemetry;
 /// Workloads.
 pub mod workload;

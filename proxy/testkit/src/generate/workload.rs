@@ -13,6 +13,7 @@ use weft_core::model::workload::{
 };
 
 use super::policy::policy;
+use super::telemetry::telemetry;
 use super::value::{
     binding, identity, ip, labels, locality, metadata, network, port, port_ref, protocol, socket_address,
 };
@@ -20,9 +21,10 @@ use super::value::{
 /// A sidecar's own workload.
 pub fn workload() -> impl Strategy<Value = Workload> {
     let who = (identity(), metadata(), vec(ip(), 0..3), labels(), locality());
-    (who, vec(trust(), 0..3), inbound(), outbound()).prop_map(|(who, trust, inbound, outbound)| {
+    let what = (vec(trust(), 0..3), inbound(), outbound(), telemetry());
+    (who, what).prop_map(|(who, (trust, inbound, outbound, telemetry))| {
         let (identity, metadata, addresses, labels, locality) = who;
-        Workload { identity, metadata, addresses, labels, locality, trust, inbound, outbound }
+        Workload { identity, metadata, addresses, labels, locality, trust, inbound, outbound, telemetry }
     })
 }
 
