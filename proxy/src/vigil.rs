@@ -39,7 +39,7 @@ sockopt_impl!(
 #[derive(Debug, Default)]
 pub struct Vigil {
     /// Runs while something may be outstanding.
-    timer: Option<Rarely<Sleep>>,
+    timer: Option<Box<Rarely<Sleep>>>,
     /// Something was written since everything was acknowledged.
     outstanding: bool,
     /// The last write found no room.
@@ -90,7 +90,7 @@ impl Vigil {
     /// its other end.
     pub fn poll(&mut self, cx: &mut Context<'_>, socket: &impl AsFd) -> Poll<io::Error> {
         while self.outstanding {
-            let timer = self.timer.get_or_insert_with(|| Rarely::new(tokio::time::sleep(LOOK)));
+            let timer = self.timer.get_or_insert_with(|| Box::new(Rarely::new(tokio::time::sleep(LOOK))));
             ready!(Pin::new(timer).poll(cx));
             self.timer = None;
             if let Some(error) = self.look(sent(socket)) {
