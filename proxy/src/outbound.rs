@@ -139,10 +139,13 @@ async fn open(ctx: Rc<Context>, outgoing: Outgoing) -> Result<Upstream, Stop> {
 
 /// Where an opaque connection goes.
 async fn way(ctx: &Context, outgoing: &Outgoing) -> Result<Way, Reason> {
-    let Outgoing { downstream, address, .. } = outgoing;
+    let Outgoing { downstream, address, listed } = outgoing;
     let original = downstream.destination;
-    if let Some(port) = meaning::of_connection(address, downstream.sni.as_deref()) {
+    if let Some(port) = meaning::of_connection(address, downstream.sni.as_deref(), *listed) {
         return way_to_service(ctx, port, downstream).await;
+    }
+    if *listed {
+        return Err(Reason::NoRoute);
     }
     let snapshot = ctx.local.mesh.snapshot();
     let cluster = snapshot.passthrough().clone();

@@ -6,14 +6,20 @@ use crate::snapshot::Snapshot;
 use crate::text::host_matches;
 
 /// The service that an opaque connection goes to: that of the address; a pod's one headless service; of several that
-/// share an address the one that the server name means, else the first.
-pub fn of_connection<'a>(address: &'a Address, sni: Option<&str>) -> Option<&'a ServicePortRef> {
+/// share an address the one that the server name means, else the first. `listed`: the address is that of a listener
+/// for these services and no others, a server name that means none of them goes nowhere.
+pub fn of_connection<'a>(
+    address: &'a Address,
+    sni: Option<&str>,
+    listed: bool,
+) -> Option<&'a ServicePortRef> {
     match &address.meaning {
         Meaning::Service(service) => Some(service),
         Meaning::Workload(workload) => workload.headless.as_ref(),
         Meaning::Shared(bindings) => {
             let named = sni.and_then(|name| named(bindings, name));
-            named.or_else(|| bindings.first().map(|binding| &binding.target))
+            let first = bindings.first().filter(|_| !(listed && sni.is_some()));
+            named.or_else(|| first.map(|binding| &binding.target))
         }
         Meaning::Nothing { .. } => None,
     }
@@ -56,7 +62,7 @@ mod tests {
     }
 
     fn host(address: &Address, sni: Option<&str>) -> String {
-        of_connection(address, sni).unwrap().service.host.to_string()
+        of_connection(address, sni, false).unwrap().service.host.to_string()
     }
 
     #[test]
@@ -65,7 +71,16 @@ mod tests {
         assert_eq!(host(&address, Some("x.b.example.com")), "*.b.example.com");
         assert_eq!(host(&address, Some("unknown.example.com")), "a.example.com");
         assert_eq!(host(&address, None), "a.example.com");
-        assert_eq!(of_connection(&shared(&[]), None), None);
+        assert_eq!(of_connection(&shared(&[]), None, false), None);
+    }
+
+    #[test]
+    fn a_listener_for_some_services_sends_no_other_name_to_them() {
+        let address = shared(&["a.example.com", "b.example.com"]);
+        let to = |sni| of_connection(&address, sni, true).map(|port| port.service.host.to_string());
+        assert_eq!(to(Some("b.example.com")).as_deref(), Some("b.example.com"));
+        assert_eq!(to(Some("unknown.example.com")), None);
+        assert_eq!(to(None).as_deref(), Some("a.example.com"));
     }
 
     #[test]
