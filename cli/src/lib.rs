@@ -22,6 +22,8 @@ pub mod inject;
 pub mod check;
 /// Local meshes.
 pub mod up;
+/// The way to the sidecars of a mesh.
+pub mod reach;
 /// The guided tour.
 pub mod demo;
 /// The commands about local meshes.

@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+/// The name that stands for the controller, where a pod's could be.
+pub const CONTROLLER: &str = "@controller";
+
 /// What a starter tells the supervisor, with the control socket and one listener for each publication.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Start {
@@ -68,6 +71,18 @@ pub struct Target {
     pub name: String,
 }
 
+/// The kind of workloads that users write short: `deploy` for `Deployment`.
+pub fn workload_kind(short: &str) -> Option<&'static str> {
+    Some(match short {
+        "deploy" | "deployment" | "deployments" => "Deployment",
+        "sts" | "statefulset" | "statefulsets" => "StatefulSet",
+        "job" | "jobs" => "Job",
+        "rs" | "replicaset" | "replicasets" => "ReplicaSet",
+        "ds" | "daemonset" | "daemonsets" => "DaemonSet",
+        _ => return None,
+    })
+}
+
 /// What can be asked. Unless said otherwise the answer is one [`Answer`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Ask {
@@ -85,6 +100,9 @@ pub enum Ask {
     Kill(Target, Option<String>, i32),
     /// A GET inside the pod's network: [`Answer::Http`].
     Get(Target, u16, String),
+    /// A connection to a port of the pod's loopback, or with `@controller` to the controller's admin port:
+    /// [`Answer::Done`] with the socket.
+    Connect(Target, u16),
     /// Runs the controller, or does not.
     RunController(bool),
     /// While an exec runs: this signal, please.

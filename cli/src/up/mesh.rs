@@ -10,9 +10,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 use nix::unistd::getuid;
 use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
 use tokio::net::unix::pipe;
 
-use crate::up::api::{Answer, Ask, Event, Exec, Logs, Publish, Start, Started, State, Target};
+use crate::up::api::{Answer, Ask, CONTROLLER, Event, Exec, Logs, Publish, Start, Started, State, Target};
 use crate::up::boot;
 use crate::up::wire::{self, Channel};
 
@@ -280,6 +281,28 @@ impl Mesh {
     /// When nobody answers there.
     pub async fn admin_get(&self, target: &Target, port: u16, path: &str) -> Result<(u16, String)> {
         http(self.ask(Ask::Get(target.clone(), port, path.to_owned())).await?)
+    }
+
+    /// A connection to a port of a pod's loopback, made inside its network.
+    ///
+    /// # Errors
+    /// When nobody listens there.
+    pub async fn connect(&self, target: &Target, port: u16) -> Result<TcpStream> {
+        let channel = self.open(&Ask::Connect(target.clone(), port), &[]).await?;
+        match channel.recv::<Answer>().await?.context("the mesh or the pod has ended")? {
+            (Answer::Done, mut fds) if !fds.is_empty() => {
+                Ok(TcpStream::from_std(std::net::TcpStream::from(fds.remove(0)))?)
+            }
+            (other, _) => Err(unexpected(other)),
+        }
+    }
+
+    /// A connection to the controller's admin port.
+    ///
+    /// # Errors
+    /// When the controller does not run.
+    pub async fn controller_connect(&self) -> Result<TcpStream> {
+        self.connect(&Target { namespace: String::new(), name: CONTROLLER.into() }, 0).await
     }
 
     /// A GET to the controller's admin port.

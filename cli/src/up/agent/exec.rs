@@ -1,7 +1,7 @@
 //! What users do in a pod: run commands, ask its ports, send signals. Answers go straight to the asker.
 
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use tokio::net::TcpStream;
 
 use crate::up::agent::{Pod, launch};
 use crate::up::api::{Answer, Ask, Exec};
@@ -19,6 +20,9 @@ use crate::up::plan::SIDECAR;
 use crate::up::process::Reaper;
 use crate::up::wire::Channel;
 
+/// How long connecting inside a pod may take.
+const CONNECT: Duration = Duration::from_secs(5);
+
 /// Does what was asked; the first descriptor is the asker's socket, the others are streams.
 pub(crate) async fn serve_in_pod(pod: Rc<Pod>, ask: Ask, mut fds: Vec<OwnedFd>) {
     if fds.is_empty() {
@@ -26,6 +30,8 @@ pub(crate) async fn serve_in_pod(pod: Rc<Pod>, ask: Ask, mut fds: Vec<OwnedFd>) 
     }
     let Ok(asker) = Channel::new(fds.remove(0)) else { return };
     let answer = match ask {
+        // The sidecar's admin port is on the loopback only.
+        Ask::Connect(_, port) => return hand_out(SocketAddr::from(([127, 0, 0, 1], port)), Rc::new(asker)).await,
         Ask::Exec(exec) => run_in_pod(&pod, &exec, fds, &asker).await,
         Ask::Get(_, port, path) => get(&pod, port, &path).await,
         Ask::Kill(_, Some(container), signal) => send_signal(&pod, &container, signal),
@@ -34,6 +40,18 @@ pub(crate) async fn serve_in_pod(pod: Rc<Pod>, ask: Ask, mut fds: Vec<OwnedFd>) 
     let answer = answer.unwrap_or_else(|e| Answer::Failed(format!("{e:#}")));
     // The asker may be gone.
     let _ = asker.send(&answer, &[]).await;
+}
+
+/// Connects to an address of this network, and gives the asker the socket.
+pub(crate) async fn hand_out(to: SocketAddr, asker: Rc<Channel>) {
+    let connected = tokio::time::timeout(CONNECT, TcpStream::connect(to)).await;
+    let sent = match connected {
+        Ok(Ok(stream)) => asker.send(&Answer::Done, &[stream.as_fd()]).await,
+        Ok(Err(e)) => asker.send(&Answer::Failed(format!("nobody listens at {to}: {e}")), &[]).await,
+        Err(_) => asker.send(&Answer::Failed(format!("{to} does not answer")), &[]).await,
+    };
+    // The asker may be gone.
+    drop(sent);
 }
 
 /// Runs a command with the three streams of the asker; it ends when the asker does.

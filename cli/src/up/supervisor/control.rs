@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 use tokio::sync::mpsc;
 
 use crate::up::agent::exec;
-use crate::up::api::{Answer, Ask, Exec, Logs, ServiceState, State, Target};
+use crate::up::api::{Answer, Ask, CONTROLLER, Exec, Logs, ServiceState, State, Target, workload_kind};
 use crate::up::supervisor::reconcile::backend;
 use crate::up::supervisor::{Input, Inputs, Mesh, controller, pod_dir, pods};
 use crate::up::wire::{self, Channel, Listener};
@@ -20,8 +20,6 @@ use crate::up::{http, logs};
 
 /// The name that stands for the network between the pods.
 pub(crate) const MESH: &str = "@mesh";
-/// The name that stands for the controller.
-pub(crate) const CONTROLLER: &str = "@controller";
 /// How often a followed log is looked at.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -60,7 +58,8 @@ impl Mesh {
                 Ok(agent) => return pods::pass_on(agent, ask, asker, fds),
                 Err(e) => Err(e),
             },
-            Ask::Get(ref target, ..) | Ask::Kill(ref target, Some(_), _) => match self.agent_of(target) {
+            Ask::Connect(target, _) if target.name == CONTROLLER => return controller_connection(asker),
+            Ask::Get(ref target, ..) | Ask::Connect(ref target, _) | Ask::Kill(ref target, Some(_), _) => match self.agent_of(target) {
                 Ok(agent) => return pods::pass_on(agent, ask, asker, fds),
                 Err(e) => Err(e),
             },
@@ -132,7 +131,7 @@ impl Mesh {
         let all = || self.pods.iter().filter(|(_, p)| p.plan.namespace == target.namespace);
         let meant = |pod: &pods::Pod| match kind.as_deref() {
             None | Some("pod" | "pods" | "po") => pod.plan.name == name,
-            Some(kind) => owner_kind(kind)
+            Some(kind) => workload_kind(kind)
                 .is_some_and(|kind| pod.owner == format!("{kind} {}/{name}", target.namespace)),
         };
         let found =
@@ -194,17 +193,6 @@ impl Mesh {
     }
 }
 
-fn owner_kind(kind: &str) -> Option<&'static str> {
-    Some(match kind {
-        "deploy" | "deployment" | "deployments" => "Deployment",
-        "sts" | "statefulset" | "statefulsets" => "StatefulSet",
-        "job" | "jobs" => "Job",
-        "rs" | "replicaset" | "replicasets" => "ReplicaSet",
-        "ds" | "daemonset" | "daemonsets" => "DaemonSet",
-        _ => return None,
-    })
-}
-
 fn reply(asker: Rc<Channel>, answer: Answer) -> tokio::task::JoinHandle<()> {
     tokio::task::spawn_local(async move {
         // The asker may be gone.
@@ -225,6 +213,10 @@ fn controller_page(path: String, asker: Rc<Channel>) {
             };
         let _ = asker.send(&answer, &[]).await;
     });
+}
+
+fn controller_connection(asker: Rc<Channel>) {
+    tokio::task::spawn_local(exec::hand_out(SocketAddr::from(controller::ADMIN), asker));
 }
 
 async fn send_log(file: PathBuf, wanted: Logs, asker: Rc<Channel>) {

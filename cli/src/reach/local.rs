@@ -1,0 +1,100 @@
+//! Sidecars of a mesh of `weft up`: connections that an agent makes inside the pod's network and hands out.
+
+use std::sync::Arc;
+
+use anyhow::{Result, bail};
+
+use super::{ADMIN, Sidecar, Target, Way, talk};
+use crate::up::api::{CONTROLLER, PodState};
+use crate::up::plan::SIDECAR;
+use crate::up::{self, Mesh};
+
+/// The sidecars that are meant; at least one.
+pub(super) async fn sidecars(mesh: &Arc<Mesh>, namespace: &str, target: &Target) -> Result<Vec<Sidecar>> {
+    let state = mesh.state().await?;
+    let here: Vec<_> = state.pods.iter().filter(|pod| pod.namespace == namespace).collect();
+    let meant: Vec<_> = here.iter().filter(|pod| is_meant(pod, target)).collect();
+    if meant.is_empty() {
+        bail!("there is no {target} in namespace {namespace}{}", instead(&here));
+    }
+    let found: Vec<_> = meant.iter().filter(|pod| runs(pod)).map(|pod| sidecar(mesh, pod)).collect();
+    if found.is_empty() {
+        bail!("{target} in namespace {namespace}: {}", why_none(meant[0]));
+    }
+    Ok(found)
+}
+
+/// All sidecars that run.
+pub(super) async fn everywhere(mesh: &Arc<Mesh>, namespace: Option<&str>) -> Result<Vec<Sidecar>> {
+    let state = mesh.state().await?;
+    let wanted = |pod: &&PodState| namespace.is_none_or(|namespace| pod.namespace == namespace);
+    Ok(state.pods.iter().filter(wanted).filter(|pod| runs(pod)).map(|pod| sidecar(mesh, pod)).collect())
+}
+
+/// A connection to the loopback of a pod, or to the controller's administration interface.
+pub(super) async fn connect(mesh: &Mesh, namespace: &str, pod: &str, port: u16) -> Result<talk::Stream> {
+    let target = up::Target { namespace: namespace.to_owned(), name: pod.to_owned() };
+    let stream = match pod {
+        CONTROLLER => mesh.controller_connect().await?,
+        _ => mesh.connect(&target, port).await?,
+    };
+    Ok(talk::Stream { bytes: Box::pin(stream), trouble: None })
+}
+
+fn is_meant(pod: &PodState, target: &Target) -> bool {
+    match target {
+        Target::Pod(name) => pod.name == *name,
+        Target::Workload { kind, name } => pod.owner == format!("{kind} {}/{name}", pod.namespace),
+    }
+}
+
+fn runs(pod: &PodState) -> bool {
+    pod.containers.iter().any(|container| container.name == SIDECAR && container.running)
+}
+
+fn sidecar(mesh: &Arc<Mesh>, pod: &PodState) -> Sidecar {
+    let workload = pod.owner.replacen(&format!(" {}/", pod.namespace), "/", 1);
+    Sidecar {
+        namespace: pod.namespace.clone(),
+        pod: pod.name.clone(),
+        workload: if workload.is_empty() { pod.name.clone() } else { workload },
+        ready: pod.ready,
+        admin: ADMIN,
+        way: Way::Local(Arc::clone(mesh)),
+    }
+}
+
+fn why_none(pod: &PodState) -> String {
+    if pod.containers.iter().any(|container| container.name == SIDECAR) {
+        return format!("the sidecar of {} does not run ({}); `weft logs` says more", pod.name, pod.phase);
+    }
+    format!(
+        "{} has no sidecar; label its namespace weft.dev/injection=enabled to have one in its pods",
+        pod.name
+    )
+}
+
+fn instead(here: &[&PodState]) -> String {
+    let names: Vec<_> = here.iter().map(|pod| pod.name.as_str()).collect();
+    if names.is_empty() { ", which has no pods".into() } else { format!("; its pods are: {}", names.join(", ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_workload_stands_for_its_own_pods_only() {
+        let pod = |name: &str, owner: &str| PodState {
+            namespace: "shop".into(),
+            name: name.into(),
+            owner: owner.into(),
+            ..PodState::default()
+        };
+        let (web, web2) = (pod("web-1", "Deployment shop/web"), pod("web-2-1", "Deployment shop/web-2"));
+        let target = "deploy/web".parse().unwrap();
+        assert!(is_meant(&web, &target) && !is_meant(&web2, &target));
+        assert!(is_meant(&web2, &"web-2-1".parse().unwrap()));
+        assert!(!is_meant(&web, &"sts/web".parse().unwrap()));
+    }
+}
