@@ -141,6 +141,7 @@ impl Control {
             mesh: self.mesh.clone(),
             credentials: self.credentials.clone(),
             log,
+            telemetry: self.telemetry.clone(),
             shutdown: self.shutdown.clone(),
             clock,
             epoch: self.epoch,

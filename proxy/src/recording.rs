@@ -29,7 +29,9 @@ impl Recording {
     pub fn begin(local: &Rc<Local>, parts: &Parts) -> Self {
         let mut record = RequestRecord::begin(Instant::now());
         record.outcome.protocol = if is_grpc(&parts.headers) { AppProtocol::Grpc } else { AppProtocol::Http };
-        if local.telemetry.shared().access_log.is_on() {
+        let shared = local.telemetry.shared();
+        record.tapped = shared.taps.want(parts.method.as_str(), target(parts));
+        if record.tapped || shared.access_log.is_on() {
             record.log = Some(Box::new(entry(local, parts)));
         }
         Self { local: Rc::clone(local), record: Some(record) }
@@ -140,7 +142,7 @@ impl Drop for Recording {
 fn entry(local: &Local, parts: &Parts) -> AccessEntry {
     let mut entry = AccessEntry::begin(local.telemetry.shared().clock.now());
     entry.method = parts.method.as_str().to_owned();
-    entry.path = parts.uri.path_and_query().map_or("", |path| path.as_str()).to_owned();
+    entry.path = target(parts).to_owned();
     entry.protocol = match parts.version {
         Version::HTTP_2 => "HTTP/2",
         Version::HTTP_10 => "HTTP/1.0",
@@ -151,6 +153,11 @@ fn entry(local: &Local, parts: &Parts) -> AccessEntry {
     entry.x_forwarded_for = text(&parts.headers, "x-forwarded-for");
     entry.request_id = text(&parts.headers, "x-request-id");
     entry
+}
+
+/// The path with its query.
+fn target(parts: &Parts) -> &str {
+    parts.uri.path_and_query().map_or("", |path| path.as_str())
 }
 
 fn text(headers: &HeaderMap, name: &str) -> String {

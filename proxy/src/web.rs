@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
-use http_body_util::Full;
-use hyper::body::Incoming;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -27,7 +28,7 @@ const IDLE: Duration = Duration::from_secs(30);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// An answer.
-pub type Answer = Response<Full<Bytes>>;
+pub type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
 
 /// What is asked. Bodies of requests are not read.
 #[derive(Clone, Debug)]
@@ -149,7 +150,20 @@ pub fn metrics(body: String) -> Answer {
 }
 
 fn with_type(status: StatusCode, kind: &'static str, body: Bytes) -> Answer {
-    let mut answer = Response::new(Full::new(body));
+    with_body(status, kind, Full::new(body))
+}
+
+/// Lines of JSON that come one by one.
+pub fn lines(body: impl Body<Data = Bytes, Error = Infallible> + Send + 'static) -> Answer {
+    with_body(StatusCode::OK, "application/x-ndjson", body)
+}
+
+fn with_body(
+    status: StatusCode,
+    kind: &'static str,
+    body: impl Body<Data = Bytes, Error = Infallible> + Send + 'static,
+) -> Answer {
+    let mut answer = Response::new(body.boxed_unsync());
     *answer.status_mut() = status;
     answer.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
     answer

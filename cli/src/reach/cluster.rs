@@ -36,7 +36,9 @@ pub(super) async fn sidecars(client: &Client, namespace: &str, target: &Target) 
     match pods.first() {
         _ if !found.is_empty() => Ok(found),
         Some(pod) => bail!("{target} in namespace {namespace}: {}", why_none(pod)),
-        None => bail!("{target} in namespace {namespace} has no pods; `kubectl -n {namespace} get pods` shows those that there are"),
+        None => bail!(
+            "{target} in namespace {namespace} has no pods; `kubectl -n {namespace} get pods` shows those that there are"
+        ),
     }
 }
 
@@ -54,7 +56,9 @@ pub(super) async fn controllers(client: &Client, root: &str) -> Result<Vec<Contr
     let pods = list(client, &path, &format!("list pods in namespace {root}")).await?;
     let found: Vec<_> = pods.iter().filter(|pod| runs(pod)).map(|pod| controller(client, pod)).collect();
     if found.is_empty() {
-        bail!("no controller runs in namespace {root}; `weft check` says more, --root names another namespace");
+        bail!(
+            "no controller runs in namespace {root}; `weft check` says more, --root names another namespace"
+        );
     }
     Ok(found)
 }
@@ -88,7 +92,9 @@ async fn meant(client: &Client, namespace: &str, target: &Target) -> Result<Vec<
             let found = get(client, &format!("{pods}/{name}")).await;
             return match found.map_err(|error| unseen(error, target, namespace))? {
                 Some(pod) => Ok(vec![pod]),
-                None => bail!("there is no {target} in namespace {namespace}{}", instead(client, &pods).await),
+                None => {
+                    bail!("there is no {target} in namespace {namespace}{}", instead(client, &pods).await)
+                }
             };
         }
         Target::Workload { kind, name } => (kind, name),
@@ -258,7 +264,8 @@ mod tests {
                 "env": [{"name": "WEFT_ADMIN", "value": "127.0.0.1:15099"}]}]}});
         assert_eq!(workload(&pod), "Deployment/web");
         assert_eq!(port_of(container(&pod).unwrap(), "WEFT_ADMIN"), Some(15099));
-        let alone = json!({"metadata": {"name": "db-0", "ownerReferences": [{"kind": "StatefulSet", "name": "db"}]}});
+        let alone =
+            json!({"metadata": {"name": "db-0", "ownerReferences": [{"kind": "StatefulSet", "name": "db"}]}});
         assert_eq!(workload(&alone), "StatefulSet/db");
         assert!(container(&alone).is_none() && why_none(&alone).contains("weft.dev/injection"));
     }

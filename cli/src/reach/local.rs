@@ -76,7 +76,11 @@ fn why_none(pod: &PodState) -> String {
 
 fn instead(here: &[&PodState]) -> String {
     let names: Vec<_> = here.iter().map(|pod| pod.name.as_str()).collect();
-    if names.is_empty() { ", which has no pods".into() } else { format!("; its pods are: {}", names.join(", ")) }
+    if names.is_empty() {
+        ", which has no pods".into()
+    } else {
+        format!("; its pods are: {}", names.join(", "))
+    }
 }
 
 #[cfg(test)]

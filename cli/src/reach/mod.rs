@@ -215,7 +215,9 @@ impl Sidecar {
     /// # Errors
     /// As [`Sidecar::get`].
     pub async fn stream(&self, path: &str) -> Result<Lines> {
-        let opened = async { talk::open(connect(&self.way, &self.namespace, &self.pod, self.admin).await?, path).await };
+        let opened = async {
+            talk::open(connect(&self.way, &self.namespace, &self.pod, self.admin).await?, path).await
+        };
         opened.await.with_context(|| self.failed(path))
     }
 

@@ -64,7 +64,9 @@ pub(super) async fn ask(stream: Stream, method: Method, path: &str) -> Result<By
         refused(status, &body)?;
         Ok(body)
     };
-    tokio::time::timeout(LIMIT, asked).await.with_context(|| format!("nothing came for {} s", LIMIT.as_secs()))?
+    tokio::time::timeout(LIMIT, asked)
+        .await
+        .with_context(|| format!("nothing came for {} s", LIMIT.as_secs()))?
 }
 
 /// Asks, and reads the head of the answer.
@@ -82,7 +84,9 @@ pub(super) async fn open(stream: Stream, path: &str) -> Result<Lines> {
         }
         Ok(Lines { body, read: BytesMut::new(), _driver: driver })
     };
-    tokio::time::timeout(LIMIT, opened).await.with_context(|| format!("nothing came for {} s", LIMIT.as_secs()))?
+    tokio::time::timeout(LIMIT, opened)
+        .await
+        .with_context(|| format!("nothing came for {} s", LIMIT.as_secs()))?
 }
 
 async fn send(stream: Stream, method: Method, path: &str) -> Result<(Response<Incoming>, Driver)> {
@@ -173,7 +177,8 @@ mod tests {
 
     #[tokio::test]
     async fn lines_come_as_they_are_whole() {
-        let answer = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\na\nb\r\n4\r\nc\n\nd\r\n0\r\n\r\n";
+        let answer =
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\na\nb\r\n4\r\nc\n\nd\r\n0\r\n\r\n";
         let mut lines = open(scripted(answer), "/x").await.unwrap();
         let mut all = Vec::new();
         while let Some(line) = lines.next().await.unwrap() {

@@ -17,6 +17,8 @@ use crate::config::Mesh;
 use crate::drain::Shutdown;
 use crate::identity::Credentials;
 use crate::telemetry::log::LogLevel;
+use crate::telemetry::tap::{Filter, MAX_TAPS};
+use crate::telemetry::{Telemetry, clusters};
 use crate::web::{self, Answer, Answers, Question};
 
 /// What the interface shows and moves.
@@ -26,6 +28,8 @@ pub struct Admin {
     pub mesh: Mesh,
     /// The certificate.
     pub credentials: Credentials,
+    /// Metrics, and who watches requests.
+    pub telemetry: Telemetry,
     /// The sidecar's own log.
     pub log: LogLevel,
     /// The end of the sidecar.
@@ -41,6 +45,8 @@ GET  /config           the configuration as held
 GET  /clusters         clusters, and their endpoints as they stand
 GET  /certs            the certificate
 GET  /sync             names and versions held, and what was refused
+GET  /metrics          the sidecar's own metrics, without the application's
+GET  /tap?F            requests as they end, a line of JSON each; F: method, path, status, from, reason, side
 GET  /logging          the log's filter
 POST /logging?level=F  changes it: error, warn, info, debug, trace, or a filter such as info,weft_proxy::config=debug
 POST /drain            takes nothing new from outside, and ends when all is done
@@ -58,6 +64,8 @@ impl Answers for Admin {
             (&Method::GET, "/clusters") => web::json(&views::clusters(&self.mesh.snapshot(), self.nanos())),
             (&Method::GET, "/certs") => web::json(&self.certificates()),
             (&Method::GET, "/sync") => web::json(&views::sync(&self.mesh.status().await)),
+            (&Method::GET, "/metrics") => web::metrics(self.metrics()),
+            (&Method::GET, "/tap") => self.tap(&question.query),
             (&Method::GET, "/logging") if question.parameter("level").is_none() => self.log_level(),
             (&Method::POST, "/logging") => self.set_log_level(&question),
             (&Method::POST, "/drain") => self.drain(),
@@ -72,7 +80,7 @@ impl Answers for Admin {
 
 /// What the application, which shares the loopback, is not to see or move.
 fn is_guarded(question: &Question) -> bool {
-    question.method != Method::GET || question.path == "/config"
+    question.method != Method::GET || matches!(question.path.as_str(), "/config" | "/tap")
 }
 
 impl Admin {
@@ -85,6 +93,26 @@ impl Admin {
         match self.credentials.current() {
             Some(issued) => views::certificate(&issued.facts, now),
             None => json!({ "certificate": null }),
+        }
+    }
+
+    fn metrics(&self) -> String {
+        let mut text = self.telemetry.render();
+        clusters::render(&mut text, &self.mesh.snapshot(), self.nanos());
+        text
+    }
+
+    fn tap(&self, query: &str) -> Answer {
+        let filter = match Filter::parse(query) {
+            Ok(filter) => filter,
+            Err(error) => return web::text(StatusCode::BAD_REQUEST, format!("{error}\n")),
+        };
+        match self.telemetry.taps.open(filter) {
+            Some(tapping) => web::lines(tapping),
+            None => {
+                let text = format!("{MAX_TAPS} taps are open, which is the most: end one of them\n");
+                web::text(StatusCode::TOO_MANY_REQUESTS, text)
+            }
         }
     }
 

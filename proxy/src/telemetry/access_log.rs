@@ -262,7 +262,7 @@ fn address(value: Option<SocketAddr>) -> Value {
 }
 
 /// The longest head of `value` that is not too long.
-fn cut(value: &str) -> &str {
+pub(super) fn cut(value: &str) -> &str {
     let mut end = value.len().min(MAX_VALUE);
     while !value.is_char_boundary(end) {
         end -= 1;

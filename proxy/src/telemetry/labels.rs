@@ -87,7 +87,7 @@ pub struct Outcome {
 
 /// All labels that requests between two workloads share.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct ScopeLabels {
+pub struct ScopeLabels {
     reporter: Reporter,
     security: Security,
     source: Peer,
@@ -194,6 +194,36 @@ impl ScopeLabels {
         text
     }
 
+    /// Which side tells.
+    pub fn reporter(&self) -> Reporter {
+        self.reporter
+    }
+
+    /// Namespace and name of the client's workload; empty where nothing is known.
+    pub fn source_workload(&self) -> (&str, &str) {
+        self.source.workload()
+    }
+
+    /// Namespace and name of the server's workload; empty where nothing is known.
+    pub fn destination_workload(&self) -> (&str, &str) {
+        self.destination.workload()
+    }
+
+    /// The client's identity, where mTLS proved it.
+    pub fn source_principal(&self) -> Option<&str> {
+        self.source.principal.as_ref().map(SpiffeId::as_str)
+    }
+
+    /// The server's identity, where mTLS proved it.
+    pub fn destination_principal(&self) -> Option<&str> {
+        self.destination.principal.as_ref().map(SpiffeId::as_str)
+    }
+
+    /// The host of the service that was meant; empty where there is none.
+    pub fn service_host(&self) -> &str {
+        &self.service.host
+    }
+
     fn service_namespace(&self) -> &str {
         let named = &self.service.namespace;
         if named.is_empty() { &self.destination.metadata.namespace } else { named }
@@ -213,6 +243,10 @@ impl Security {
 impl Peer {
     fn of(peer: PeerRef<'_>) -> Self {
         Self { metadata: peer.metadata.clone(), principal: peer.principal.cloned() }
+    }
+
+    fn workload(&self) -> (&str, &str) {
+        (&self.metadata.namespace, &self.metadata.workload)
     }
 
     fn render(&self, text: &mut String, side: &str) {

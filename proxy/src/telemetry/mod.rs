@@ -15,6 +15,8 @@ pub mod process;
 pub mod metrics;
 /// Time series of requests and connections.
 pub mod series;
+/// Requests as they end, for people who watch.
+pub mod tap;
 /// What all threads share.
 pub mod shared;
 /// What a worker resolves and counts on.

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 use weft_core::reason::Reason;
@@ -9,6 +10,7 @@ use weft_core::reason::Reason;
 use super::access_log::AccessEntry;
 use super::labels::Outcome;
 use super::scope::{Scope, WorkerTelemetry};
+use super::tap::Ended;
 
 /// One request, filled in while it is served and finished at the end of its response's body.
 #[derive(Debug)]
@@ -25,8 +27,10 @@ pub struct RequestRecord {
     pub request_bytes: u64,
     /// Bytes of the response's body.
     pub response_bytes: u64,
-    /// What only the access log shows; `None` while it is off.
+    /// What only the access log and taps show; `None` while nobody wants it.
     pub log: Option<Box<AccessEntry>>,
+    /// Whether somebody watches such requests.
+    pub tapped: bool,
 }
 
 /// One opaque connection.
@@ -61,6 +65,7 @@ impl RequestRecord {
             request_bytes: 0,
             response_bytes: 0,
             log: None,
+            tapped: false,
         }
     }
 
@@ -71,11 +76,28 @@ impl RequestRecord {
             scope.request(self.outcome, took, self.request_bytes, self.response_bytes);
         }
         count_rejection(telemetry, self.outcome.reason, self.policy.as_deref());
+        if self.tapped {
+            self.show(telemetry, took);
+        }
         if let Some(mut entry) = self.log {
             entry.end(self.outcome, self.policy, took);
             (entry.bytes_received, entry.bytes_sent) = (self.request_bytes, self.response_bytes);
             telemetry.shared().access_log.write(entry);
         }
+    }
+}
+
+impl RequestRecord {
+    fn show(&self, telemetry: &WorkerTelemetry, took: Duration) {
+        let Some(entry) = self.log.as_deref() else { return };
+        telemetry.shared().taps.show(&Ended {
+            entry,
+            labels: self.scope.as_deref().map(Scope::labels),
+            outcome: self.outcome,
+            policy: self.policy.as_ref(),
+            took,
+            bytes: (self.request_bytes, self.response_bytes),
+        });
     }
 }
 

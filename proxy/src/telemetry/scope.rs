@@ -120,6 +120,11 @@ impl WorkerTelemetry {
 }
 
 impl Scope {
+    /// Between whom it counts.
+    pub fn labels(&self) -> &Arc<ScopeLabels> {
+        &self.labels
+    }
+
     /// Counts one request that ended.
     pub fn request(&self, outcome: Outcome, took: Duration, request_bytes: u64, response_bytes: u64) {
         let micros = took.as_micros() as u64;

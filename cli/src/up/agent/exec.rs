@@ -31,7 +31,9 @@ pub(crate) async fn serve_in_pod(pod: Rc<Pod>, ask: Ask, mut fds: Vec<OwnedFd>) 
     let Ok(asker) = Channel::new(fds.remove(0)) else { return };
     let answer = match ask {
         // The sidecar's admin port is on the loopback only.
-        Ask::Connect(_, port) => return hand_out(SocketAddr::from(([127, 0, 0, 1], port)), Rc::new(asker)).await,
+        Ask::Connect(_, port) => {
+            return hand_out(SocketAddr::from(([127, 0, 0, 1], port)), Rc::new(asker)).await;
+        }
         Ask::Exec(exec) => run_in_pod(&pod, &exec, fds, &asker).await,
         Ask::Get(_, port, path) => get(&pod, port, &path).await,
         Ask::Kill(_, Some(container), signal) => send_signal(&pod, &container, signal),

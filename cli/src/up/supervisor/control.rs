@@ -59,10 +59,12 @@ impl Mesh {
                 Err(e) => Err(e),
             },
             Ask::Connect(target, _) if target.name == CONTROLLER => return controller_connection(asker),
-            Ask::Get(ref target, ..) | Ask::Connect(ref target, _) | Ask::Kill(ref target, Some(_), _) => match self.agent_of(target) {
-                Ok(agent) => return pods::pass_on(agent, ask, asker, fds),
-                Err(e) => Err(e),
-            },
+            Ask::Get(ref target, ..) | Ask::Connect(ref target, _) | Ask::Kill(ref target, Some(_), _) => {
+                match self.agent_of(target) {
+                    Ok(agent) => return pods::pass_on(agent, ask, asker, fds),
+                    Err(e) => Err(e),
+                }
+            }
             Ask::Kill(target, None, signal) => self.kill(&target, signal),
             Ask::Logs(wanted) => match self.log_file(&wanted) {
                 Ok(file) => return drop(tokio::task::spawn_local(send_log(file, wanted, asker))),
