@@ -14,7 +14,6 @@ use http::{HeaderName, HeaderValue, Request, Response};
 use hyper::body::Incoming as Received;
 use weft_core::authz::{self, Decision, HttpFacts, RequestFacts};
 use weft_core::http::headers::{strip_asserted, strip_lookalikes};
-use weft_core::http::host::Authority;
 use weft_core::model::metadata::WorkloadMetadata;
 use weft_core::model::protocol::Protocol;
 use weft_core::model::route::is_idempotent;
@@ -92,7 +91,7 @@ impl Handle for InboundHttp {
     }
 
     fn refuse(&self, refused: Refused) -> Response<Body> {
-        refuse(Some(Recording::of_refused(&self.local)), Refusal::of_guard(refused), self.is_mutual())
+        refuse(Some(Recording::of_refused(&self.local)), refused.into(), self.is_mutual())
     }
 
     fn panicked(&self) -> Response<Body> {
@@ -141,9 +140,7 @@ impl InboundHttp {
             return Ok(());
         }
         let from = &self.from.downstream;
-        let text = authority(&parts.uri, &parts.headers);
-        let parsed = Authority::parse(text, Some(80)).ok();
-        let normal = parsed.as_ref().map_or(text.into(), |parsed| parsed.rendered(text));
+        let normal = authz::normal_authority(authority(&parts.uri, &parts.headers));
         let facts = RequestFacts {
             peer: from.peer.as_ref(),
             source_ip: from.client.ip(),

@@ -4,9 +4,7 @@
 use std::sync::Arc;
 
 use http::HeaderName;
-use weft_core::authz::requires_paths;
-use weft_core::http::path::PathRules;
-use weft_core::model::policy::{AuthorizationPolicy, Condition};
+use weft_core::authz;
 use weft_core::model::protocol::Protocol;
 use weft_core::model::workload::Workload;
 use weft_core::snapshot::Snapshot;
@@ -42,30 +40,13 @@ impl Rules {
             name: of.service.host.split('.').next().unwrap_or_default().into(),
             namespace: Arc::clone(&of.service.namespace),
         });
-        let paths = requires_paths(&inbound.policies);
         Some(Self {
             generation: snapshot.generation(),
             protocol: told.map_or(Protocol::Auto, |port| port.protocol),
-            strictness: Strictness {
-                paths: PathRules::new(inbound.path_normalization, paths),
-                hosts: inbound.policies.iter().any(|policy| reads_hosts(policy)),
-            },
-            headers: read_headers(&inbound.policies),
+            strictness: authz::strictness(inbound),
+            headers: authz::read_headers(&inbound.policies),
             labels: labels.unwrap_or_default(),
             workload,
         })
     }
-}
-
-fn reads_hosts(policy: &AuthorizationPolicy) -> bool {
-    policy.rules.iter().flat_map(|rule| &rule.to).any(|operation| !operation.hosts.is_empty())
-}
-
-fn read_headers(policies: &[Arc<AuthorizationPolicy>]) -> Vec<HeaderName> {
-    let conditions = policies.iter().flat_map(|policy| &policy.rules).flat_map(|rule| &rule.when);
-    let named = conditions.filter_map(|condition| match condition {
-        Condition::Header(name, _) => Some(name.clone()),
-        _ => None,
-    });
-    named.collect()
 }

@@ -3,7 +3,6 @@
 use weft_core::authz::{self, Decision, RequestFacts};
 use weft_core::model::workload::Workload;
 use weft_core::peer_auth;
-use weft_core::reason::Reason;
 
 use crate::downstream::{Downstream, Refusal};
 
@@ -14,15 +13,9 @@ use crate::downstream::{Downstream, Refusal};
 pub fn judge(workload: &Workload, downstream: &Downstream, opaque: bool) -> Result<(), Refusal> {
     let mode = workload.inbound.mtls(downstream.destination.port());
     peer_auth::may_stay(mode, downstream.peer.is_some())?;
-    trusts(workload, downstream)?;
+    // A connection outlives the trust it was let in by only as long as its trust domain is believed.
+    peer_auth::believes(workload, downstream.peer.as_ref())?;
     if opaque { authorize(workload, downstream) } else { Ok(()) }
-}
-
-/// A connection outlives the trust it was let in by only as long as its trust domain is believed.
-fn trusts(workload: &Workload, downstream: &Downstream) -> Result<(), Reason> {
-    let Some(peer) = &downstream.peer else { return Ok(()) };
-    let believed = workload.trust.iter().any(|bundle| bundle.domain.as_str() == peer.trust_domain());
-    if believed { Ok(()) } else { Err(Reason::PeerIdentity) }
 }
 
 fn authorize(workload: &Workload, downstream: &Downstream) -> Result<(), Refusal> {

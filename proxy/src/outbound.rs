@@ -17,7 +17,7 @@ use weft_core::meaning;
 use weft_core::model::address::{Address, Meaning, ServicePortRef};
 use weft_core::model::name::AddressKey;
 use weft_core::model::protocol::Protocol;
-use weft_core::model::workload::{EgressListener, OutboundMode};
+use weft_core::model::workload::EgressListener;
 use weft_core::reason::Reason;
 use weft_core::route::{self, ConnectionView};
 use weft_core::snapshot::PortState;
@@ -149,11 +149,7 @@ async fn way(ctx: &Context, outgoing: &Outgoing) -> Result<Way, Reason> {
     }
     let snapshot = ctx.local.mesh.snapshot();
     let cluster = snapshot.passthrough().clone();
-    let endpoint = match &address.meaning {
-        Meaning::Workload(workload) => EndpointState::of_workload(original, workload),
-        _ if ctx.outbound_mode() == OutboundMode::RegistryOnly => return Err(Reason::BlackHole),
-        _ => EndpointState::of_address(original),
-    };
+    let endpoint = meaning::without_service(&snapshot, address, original)?;
     Ok(Way { cluster, endpoint: Some(endpoint), original, service: ctx.passthrough.clone() })
 }
 
@@ -163,7 +159,8 @@ async fn way_to_service(ctx: &Context, to: &ServicePortRef, downstream: &Downstr
     let cluster = route(port, downstream, ctx.local.random())?;
     let original = downstream.destination;
     Ok(Way {
-        endpoint: addressed(&cluster, original),
+        // A client that dialled one endpoint of the cluster itself (a headless service) means that one.
+        endpoint: cluster.endpoint_at(original).cloned(),
         cluster,
         original,
         service: ServiceLabels::new(&service.service.name, &service.service.short_name),
@@ -175,11 +172,6 @@ fn route(port: &PortState, downstream: &Downstream, random: u64) -> Result<Arc<C
     let rule = route::find_tcp(&port.tcp, &view).ok_or(Reason::NoRoute)?;
     let target = rule.pick(random).ok_or(Reason::NoRoute)?;
     target.cluster.cloned().ok_or(Reason::NoCluster)
-}
-
-/// A client that dialled one endpoint of the cluster itself (a headless service) means that one.
-fn addressed(cluster: &ClusterState, original: SocketAddr) -> Option<Arc<EndpointState>> {
-    cluster.endpoints.iter().find(|endpoint| endpoint.address == original).cloned()
 }
 
 fn refusal(ctx: &Context, way: &Way, dead_end: &DeadEnd) -> Refusal {

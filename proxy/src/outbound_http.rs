@@ -16,16 +16,13 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 use weft_core::http::grpc;
 use weft_core::http::headers::strip_asserted;
-use weft_core::http::path::PathRules;
 use weft_core::model::address::Meaning;
 use weft_core::model::protocol::Protocol;
 use weft_core::model::route::{DirectResponse, HttpAction, Redirect};
-use weft_core::model::workload::PathNormalization;
 use weft_core::outlier::{self, Outcome};
 use weft_core::reason::Reason;
 use weft_core::retry::may_retry;
-use weft_core::route::{self, Matched, RequestView, Target};
-use weft_core::snapshot::Snapshot;
+use weft_core::route::{self, Matched, RequestView};
 use weft_core::transport::Transport;
 use weft_core::upstream::{ClusterState, EndpointState};
 
@@ -36,7 +33,7 @@ use crate::http::answer::REASON;
 use crate::http::body::{Body, End, Finish, Summary};
 use crate::http::fault::CutError;
 use crate::http::guard::Refused;
-use crate::http::head::{Refusal, Strictness, authority, check, set_authority, set_path};
+use crate::http::head::{Refusal, authority, check};
 use crate::http::mark::mark_request;
 use crate::http::serve::{self, Handle};
 use crate::http::upload::Upload;
@@ -79,7 +76,7 @@ impl Handle for OutboundHttp {
     }
 
     fn refuse(&self, refused: Refused) -> Response<Body> {
-        refuse(Some(Recording::of_refused(&self.local)), Refusal::of_guard(refused), TRUSTED)
+        refuse(Some(Recording::of_refused(&self.local)), refused.into(), TRUSTED)
     }
 
     fn panicked(&self) -> Response<Body> {
@@ -90,7 +87,11 @@ impl Handle for OutboundHttp {
 
 impl OutboundHttp {
     async fn answer(&self, call: &mut Call, parts: &mut Parts, body: Incoming) -> Answer {
-        call.hop = check(parts, strictness(&call.snapshot), |_| false)?;
+        call.hop = check(
+            parts,
+            route::strictness(call.snapshot.workload().map(|workload| &workload.inbound)),
+            |_| false,
+        )?;
         strip_asserted(&mut parts.headers);
         let found = self.find(call, authority(&parts.uri, &parts.headers)).await?;
         mark_request(&mut parts.headers, || self.local.random());
@@ -100,7 +101,8 @@ impl OutboundHttp {
                 return Box::pin(self.forward_to(call, &found, direct, parts, body)).await;
             }
         };
-        let matched = route::find(&port.rules, &view(parts)).ok_or(Refusal::from(Reason::NoRoute))?;
+        let matched =
+            route::find(&port.rules, &RequestView::of(parts)).ok_or(Refusal::from(Reason::NoRoute))?;
         match &matched.rule.rule.action {
             HttpAction::Redirect(redirect) => Ok(self.redirect(call, &found, redirect, &matched, parts)),
             HttpAction::Respond(direct) => Ok(self.respond(call, &found, direct, &matched)),
@@ -138,7 +140,7 @@ impl OutboundHttp {
             entry.route_name = Arc::clone(&matched.rule.rule.source.name);
             entry.upstream_cluster = cluster.cluster.name.to_string();
         });
-        rewrite(parts, matched, &target).ok_or(Refusal::from(Reason::BadPath))?;
+        route::apply(parts, matched, &target).ok_or(Refusal::from(Reason::BadPath))?;
         let plan = Plan {
             cluster,
             endpoint: self.pod_of(cluster),
@@ -186,8 +188,7 @@ impl OutboundHttp {
     /// The pod that the client addressed, where the service it named has it: headless services are not balanced.
     fn pod_of<'c>(&self, cluster: &'c ClusterState) -> Option<&'c Arc<EndpointState>> {
         let Meaning::Workload(_) = &self.from.address.meaning else { return None };
-        let dialled = self.from.downstream.destination;
-        cluster.endpoints.iter().find(|endpoint| endpoint.address == dialled)
+        cluster.endpoint_at(self.from.downstream.destination)
     }
 
     /// What the upstream answered, or what is to be said in its place.
@@ -222,7 +223,7 @@ impl OutboundHttp {
         matched: &Matched<'_>,
         parts: &Parts,
     ) -> Response<Body> {
-        let location = route::redirect::redirect_location(redirect, matched, &view(parts));
+        let location = route::redirect::redirect_location(redirect, matched, &RequestView::of(parts));
         let mut response = Response::new(Body::empty());
         *response.status_mut() = redirect.status;
         if let Ok(location) = HeaderValue::try_from(location) {
@@ -281,37 +282,6 @@ fn deadline(call: &Call, route: Option<Duration>, parts: &Parts) -> Option<Insta
     let client = call.is_grpc().then(|| grpc::timeout(&parts.headers)).flatten();
     let time = route.into_iter().chain(client).min()?;
     Some(call.started() + time)
-}
-
-/// How requests are read: the path as the mesh is told to, no more; the server's sidecar knows its policies.
-fn strictness(snapshot: &Snapshot) -> Strictness {
-    let mode = snapshot.workload().map_or(PathNormalization::Base, |w| w.inbound.path_normalization);
-    Strictness { paths: PathRules { mode, refuse_encoded_slash: false }, hosts: false }
-}
-
-/// A request as routes see it.
-fn view(parts: &Parts) -> RequestView<'_> {
-    RequestView {
-        method: &parts.method,
-        path: parts.uri.path(),
-        query: parts.uri.query(),
-        authority: authority(&parts.uri, &parts.headers),
-        scheme: "http",
-        headers: &parts.headers,
-    }
-}
-
-/// What the route makes of the head.
-fn rewrite(parts: &mut Parts, matched: &Matched<'_>, target: &Target<'_>) -> Option<()> {
-    if let Some(rewrite) = &target.forward.rewrite.path {
-        let new = route::rewrite::rewrite_path(rewrite, matched.by, parts.uri.path()).into_owned();
-        set_path(parts, &new)?;
-    }
-    if let Some(authority) = route::headers::new_authority(matched.rule, target) {
-        set_authority(parts, authority);
-    }
-    route::headers::apply_to_request(&mut parts.headers, matched.rule, Some(target.destination));
-    Some(())
 }
 
 /// What waits for the end of a response.

@@ -7,14 +7,12 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use weft_core::http::host::Authority;
-use weft_core::model::address::{Address, AddressedWorkload, HostBinding, Meaning, ServicePortRef};
+use weft_core::meaning;
+use weft_core::model::address::{Address, AddressedWorkload, Meaning, ServicePortRef};
 use weft_core::model::protocol::Protocol;
 use weft_core::model::route::RetryPolicy;
-use weft_core::model::workload::OutboundMode;
 use weft_core::reason::Reason;
 use weft_core::snapshot::{PortState, ServiceState, Snapshot};
-use weft_core::text::host_matches;
 use weft_core::upstream::{ClusterState, EndpointState};
 
 use crate::config::MeshReader;
@@ -82,32 +80,13 @@ pub async fn resolve(
 ) -> Result<Found, Reason> {
     let address = &from.address;
     let by_host = !matches!(address.meaning, Meaning::Service(_) | Meaning::Nothing { .. });
-    let (way, labels) = match service_of(address, from.listed, host) {
+    let (way, labels) = match meaning::of_request(address, from.listed, host) {
         Some(port) => to_service(mesh, port).await?,
-        None if from.listed && !is_closed(snapshot) => return Err(Reason::NoRoute),
+        None if from.listed && !meaning::is_closed(snapshot) => return Err(Reason::NoRoute),
         None => to_address(snapshot, address, from.downstream.destination)?,
     };
     let (generation, epoch) = (mesh.snapshot().generation(), mesh.epoch());
     Ok(Found { generation, epoch, host: by_host.then(|| host.into()), way, labels })
-}
-
-fn service_of<'a>(address: &'a Address, listed: bool, host: &str) -> Option<&'a ServicePortRef> {
-    match &address.meaning {
-        Meaning::Service(port) => Some(port),
-        Meaning::Workload(workload) => named(&workload.services, host),
-        Meaning::Shared(bindings) => {
-            let first = bindings.first().filter(|_| !listed);
-            named(bindings, host).or_else(|| first.map(|binding| &binding.target))
-        }
-        Meaning::Nothing { .. } => None,
-    }
-}
-
-fn named<'a>(bindings: &'a [HostBinding], host: &str) -> Option<&'a ServicePortRef> {
-    let authority = Authority::parse(host, None).ok()?;
-    let names =
-        |binding: &&HostBinding| binding.domains.iter().any(|domain| host_matches(domain, &authority.host));
-    bindings.iter().find(names).map(|binding| &binding.target)
 }
 
 async fn to_service(mesh: &MeshReader, of: &ServicePortRef) -> Result<(Way, ServiceLabels), Reason> {
@@ -126,29 +105,23 @@ fn to_address(
     address: &Address,
     dialled: SocketAddr,
 ) -> Result<(Way, ServiceLabels), Reason> {
-    match &address.meaning {
-        Meaning::Workload(workload) => Ok(to_pod(snapshot, workload, dialled)),
-        _ if is_closed(snapshot) => Err(Reason::BlackHole),
+    let endpoint = meaning::without_service(snapshot, address, dialled)?;
+    let (protocol, labels) = match &address.meaning {
+        Meaning::Workload(workload) => (workload.protocol, of_pod(workload)),
         _ => {
-            let endpoint = EndpointState::of_address(dialled);
             let labels = ServiceLabels { name: "PassthroughCluster".into(), ..ServiceLabels::default() };
-            Ok((Way::direct(snapshot, endpoint, Protocol::Auto), labels))
+            (Protocol::Auto, labels)
         }
-    }
+    };
+    Ok((Way::direct(snapshot, endpoint, protocol), labels))
 }
 
-fn to_pod(snapshot: &Snapshot, workload: &AddressedWorkload, dialled: SocketAddr) -> (Way, ServiceLabels) {
-    let endpoint = EndpointState::of_workload(dialled, workload);
-    let labels = ServiceLabels {
+fn of_pod(workload: &AddressedWorkload) -> ServiceLabels {
+    ServiceLabels {
         name: Arc::clone(&workload.metadata.workload),
         namespace: Arc::clone(&workload.metadata.namespace),
         ..ServiceLabels::default()
-    };
-    (Way::direct(snapshot, endpoint, workload.protocol), labels)
-}
-
-fn is_closed(snapshot: &Snapshot) -> bool {
-    snapshot.workload().is_none_or(|workload| workload.outbound.mode == OutboundMode::RegistryOnly)
+    }
 }
 
 impl Way {

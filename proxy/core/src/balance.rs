@@ -34,8 +34,7 @@ pub fn pick(cluster: &ClusterState, args: &PickArgs<'_>) -> Option<Arc<EndpointS
     if cluster.cluster.balancer == Balancer::Passthrough {
         return args.original.map(|address| passthrough(cluster, address));
     }
-    let heeds_ejections = cluster.may_have_ejected(args.now) && !panics(cluster, args.now);
-    let fresh = Filter { args, heeds_ejections, heeds_tried: !args.tried.is_empty() };
+    let fresh = Filter::first(cluster, args);
     let found = match (&*cluster.endpoints, fresh.is_open()) {
         ([], _) => None,
         ([only], true) => Some(only),
@@ -43,6 +42,15 @@ pub fn pick(cluster: &ClusterState, args: &PickArgs<'_>) -> Option<Arc<EndpointS
         (_, false) => by_turn_or_draw(cluster, &fresh).or_else(|| anything(cluster, &fresh)),
     };
     found.cloned()
+}
+
+/// The endpoints among which [`pick`] picks for a first try, whatever chance says; of a cluster that dials what the
+/// client dialled, all.
+pub fn candidates(cluster: &ClusterState, now: Nanos) -> Vec<&Arc<EndpointState>> {
+    let args = PickArgs { now, random: 0, tried: &[], original: None };
+    let fresh = Filter::first(cluster, &args);
+    let those: Vec<_> = cluster.endpoints.iter().filter(|endpoint| fresh.takes(endpoint)).collect();
+    if those.is_empty() { cluster.endpoints.iter().collect() } else { those }
 }
 
 /// Which endpoints count.
@@ -53,7 +61,13 @@ struct Filter<'a> {
     heeds_tried: bool,
 }
 
-impl Filter<'_> {
+impl<'a> Filter<'a> {
+    /// What counts before anything else is tried.
+    fn first(cluster: &ClusterState, args: &'a PickArgs<'a>) -> Self {
+        let heeds_ejections = cluster.may_have_ejected(args.now) && !panics(cluster, args.now);
+        Self { args, heeds_ejections, heeds_tried: !args.tried.is_empty() }
+    }
+
     fn is_open(&self) -> bool {
         !self.heeds_ejections && !self.heeds_tried
     }
@@ -67,8 +81,7 @@ impl Filter<'_> {
 
 /// The endpoint at the client's own address, else that address as it is.
 fn passthrough(cluster: &ClusterState, address: SocketAddr) -> Arc<EndpointState> {
-    let listed = cluster.endpoints.iter().find(|endpoint| endpoint.address == address);
-    listed.cloned().unwrap_or_else(|| EndpointState::of_address(address))
+    cluster.endpoint_at(address).cloned().unwrap_or_else(|| EndpointState::of_address(address))
 }
 
 /// Whether so few endpoints are healthy that ejections are not heeded (`minHealthPercent`).
@@ -311,6 +324,19 @@ mod tests {
         let cluster = running(cluster("a"), &[1, 1]);
         eject(&cluster, 0);
         assert!(picks(&cluster, 100, &[])[0] > 20);
+    }
+
+    #[test]
+    fn candidates_are_those_that_are_ever_picked() {
+        for ejected in 0..=4 {
+            let cluster = with(Balancer::Random, &[1, 2, 3, 1]);
+            (0..ejected).for_each(|at| eject(&cluster, at));
+            let told: Vec<_> = candidates(&cluster, 10).iter().map(|e| e.id).collect();
+            let seen = picks(&cluster, 2000, &[]);
+            let ever = cluster.endpoints.iter().zip(seen).filter(|(_, n)| *n > 0).map(|(e, _)| e.id);
+            assert_eq!(told, ever.collect::<Vec<_>>(), "{ejected} ejected");
+        }
+        assert!(candidates(&with(Balancer::Random, &[]), 10).is_empty());
     }
 
     proptest! {

@@ -3,8 +3,9 @@
 use crate::detect::Rules;
 use crate::detect::alpn::Inside;
 use crate::detect::sniff::Detected;
+use crate::identity::SpiffeId;
 use crate::model::protocol::Protocol;
-use crate::model::workload::MtlsMode;
+use crate::model::workload::{MtlsMode, Workload};
 use crate::reason::Reason;
 
 /// What a connection's first bytes lead to.
@@ -53,6 +54,16 @@ pub fn arrival(mode: MtlsMode, protocol: Protocol, detected: Detected) -> Result
 /// [`Reason::PlaintextDenied`] for plaintext where only mTLS is let in.
 pub fn may_stay(mode: MtlsMode, is_mutual: bool) -> Result<(), Reason> {
     if mode == MtlsMode::Strict && !is_mutual { Err(Reason::PlaintextDenied) } else { Ok(()) }
+}
+
+/// Whether a peer is believed: its trust domain is one of those that the workload is told of; plaintext has none.
+///
+/// # Errors
+/// [`Reason::PeerIdentity`] where it is not.
+pub fn believes(workload: &Workload, peer: Option<&SpiffeId>) -> Result<(), Reason> {
+    let Some(peer) = peer else { return Ok(()) };
+    let believed = workload.trust.iter().any(|bundle| bundle.domain.as_str() == peer.trust_domain());
+    if believed { Ok(()) } else { Err(Reason::PeerIdentity) }
 }
 
 #[cfg(test)]

@@ -176,6 +176,11 @@ impl ClusterState {
         }
     }
 
+    /// The endpoint at an address.
+    pub fn endpoint_at(&self, address: SocketAddr) -> Option<&Arc<EndpointState>> {
+        self.endpoints.iter().find(|endpoint| endpoint.address == address)
+    }
+
     /// How many endpoints are ejected. Looks at each: not for the request path.
     pub fn ejected(&self, now: Nanos) -> usize {
         self.endpoints.iter().filter(|e| e.ejected_until(now).is_some()).count()

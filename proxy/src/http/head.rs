@@ -1,100 +1,16 @@
-//! The head of a request: checked and brought into normal form once, before anything reads it; and made into what the
-//! next hop is sent.
-
-use std::borrow::Cow;
+//! The head of a request, made into what the next hop is sent. How it is checked is `weft_core::http::request`'s.
 
 use bytes::Bytes;
-use http::header::{CONNECTION, HOST, HeaderName, HeaderValue, TE, UPGRADE};
+use http::header::{CONNECTION, HOST, HeaderValue, TE, UPGRADE};
 use http::request::Parts;
-use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, StatusCode, Uri, Version};
-use weft_core::http::headers::{Hop, strip_hop_by_hop};
-use weft_core::http::path::{PathRules, normalize};
-use weft_core::http::{host, target};
+use http::{StatusCode, Uri, Version};
+use weft_core::http::headers::Hop;
+use weft_core::http::request::with_authority;
+pub use weft_core::http::request::{Refusal, Strictness, authority, check, set_authority, set_path};
 use weft_core::reason::Reason;
 
 use super::guard::Refused;
 use super::version::HttpVersion;
-
-/// Why a request is answered and not passed on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// The reason.
-    pub reason: Reason,
-    /// The status, where it says more than the reason's own.
-    pub status: Option<StatusCode>,
-}
-
-/// How strictly a request is read.
-#[derive(Clone, Copy, Debug)]
-pub struct Strictness {
-    /// How paths are normalised.
-    pub paths: PathRules,
-    /// Whether a `Host` that differs from the target's authority is refused.
-    pub hosts: bool,
-}
-
-/// Checks a request and brings its path and its host into the form that is matched, authorised and forwarded. The
-/// hop-by-hop fields are taken away; what they said is returned. `protected`: the fields that policies read.
-pub fn check(
-    parts: &mut Parts,
-    strictness: Strictness,
-    protected: impl Fn(&HeaderName) -> bool,
-) -> Result<Hop, Refusal> {
-    target::target(&parts.method, &parts.uri, false).map_err(Refusal::of_target)?;
-    check_host(parts, strictness.hosts)?;
-    check_path(parts, strictness.paths)?;
-    strip_hop_by_hop(&mut parts.headers, parts.version, protected).map_err(|_| Reason::BadRequest.into())
-}
-
-fn check_host(parts: &mut Parts, strict: bool) -> Result<(), Refusal> {
-    let effective = host::effective(parts.version, &parts.uri, &parts.headers, strict);
-    let effective = effective.map_err(|_| Refusal::from(Reason::BadRequest))?;
-    if effective.rewrite_host {
-        let value = HeaderValue::from_str(effective.text).map_err(|_| Refusal::from(Reason::BadRequest))?;
-        parts.headers.insert(HOST, value);
-    }
-    Ok(())
-}
-
-fn check_path(parts: &mut Parts, rules: PathRules) -> Result<(), Refusal> {
-    let normal = match normalize(parts.uri.path(), rules) {
-        Ok(Cow::Borrowed(_)) => return Ok(()),
-        Ok(Cow::Owned(normal)) => normal,
-        Err(_) => return Err(Reason::BadPath.into()),
-    };
-    set_path(parts, &normal).ok_or(Refusal::from(Reason::BadPath))
-}
-
-/// Replaces the path; the query stays.
-pub fn set_path(parts: &mut Parts, path: &str) -> Option<()> {
-    let whole = match parts.uri.query() {
-        Some(query) if !path.contains('?') => format!("{path}?{query}"),
-        _ => path.to_owned(),
-    };
-    let new = PathAndQuery::from_maybe_shared(Bytes::from(whole)).ok()?;
-    let mut uri = std::mem::take(&mut parts.uri).into_parts();
-    uri.path_and_query = Some(new);
-    parts.uri = Uri::from_parts(uri).ok()?;
-    Some(())
-}
-
-/// The authority as sent: of the target, else of `Host`; empty where an HTTP/1.0 request has none.
-pub fn authority<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> &'a str {
-    let field = || headers.get(HOST).and_then(|value| value.to_str().ok());
-    uri.authority().map(Authority::as_str).or_else(field).unwrap_or("")
-}
-
-/// Sends the request to another authority.
-pub fn set_authority(parts: &mut Parts, authority: &HeaderValue) {
-    if parts.uri.authority().is_some() {
-        parts.uri =
-            with_authority(std::mem::take(&mut parts.uri), Bytes::copy_from_slice(authority.as_bytes()));
-    }
-    if parts.version < Version::HTTP_2 || parts.headers.contains_key(HOST) {
-        parts.headers.insert(HOST, authority.clone());
-    }
-}
 
 /// The head to send: a copy where it may be sent again, else itself.
 pub fn give(head: &mut Parts, again: bool) -> Parts {
@@ -149,20 +65,9 @@ fn to_http2(parts: &mut Parts, hop: &Hop) {
     }
 }
 
-/// The target with this authority; with its old one where the new cannot stand in a target.
-fn with_authority(uri: Uri, authority: Bytes) -> Uri {
-    let mut parts = uri.into_parts();
-    parts.scheme.get_or_insert(Scheme::HTTP);
-    parts.path_and_query.get_or_insert(PathAndQuery::from_static("/"));
-    if let Ok(authority) = Authority::from_maybe_shared(authority) {
-        parts.authority = Some(authority);
-    }
-    Uri::from_parts(parts).unwrap_or_default()
-}
-
-impl Refusal {
-    /// What the guard refused.
-    pub fn of_guard(refused: Refused) -> Self {
+/// What the guard refused.
+impl From<Refused> for Refusal {
+    fn from(refused: Refused) -> Self {
         let Refused::Bytes(_, status) = refused else { return Reason::RequestTimeout.into() };
         let reason = match status {
             414 => Reason::UriTooLong,
@@ -170,18 +75,5 @@ impl Refusal {
             _ => Reason::BadRequest,
         };
         Self { reason, status: StatusCode::from_u16(status).ok() }
-    }
-
-    fn of_target(error: target::TargetError) -> Self {
-        match error {
-            target::TargetError::Form => Reason::BadRequest.into(),
-            target::TargetError::Connect | target::TargetError::Trace => Reason::MethodRefused.into(),
-        }
-    }
-}
-
-impl From<Reason> for Refusal {
-    fn from(reason: Reason) -> Self {
-        Self { reason, status: None }
     }
 }

@@ -8,10 +8,17 @@
 //! reading does, an ALLOW only if the plain one does. On opaque connections conditions on HTTP never let an ALLOW
 //! match, and never keep a DENY from matching.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
+use http::HeaderName;
+
+use crate::http::host::Authority;
+use crate::http::path::PathRules;
+use crate::http::request::Strictness;
 use crate::model::name::ObjectName;
 use crate::model::policy::{Action, AuthorizationPolicy, Condition, Operation, Rule, Source};
+use crate::model::workload::Inbound;
 use crate::reason::Reason;
 
 pub use facts::{HttpFacts, RequestFacts};
@@ -77,6 +84,29 @@ pub fn authorize<'p>(policies: &'p [Arc<AuthorizationPolicy>], facts: &RequestFa
 /// Whether a policy reads paths: then paths that two parties could read in two ways are refused before.
 pub fn requires_paths(policies: &[Arc<AuthorizationPolicy>]) -> bool {
     operations(policies).any(|operation| !operation.paths.is_empty())
+}
+
+/// How strictly a server's sidecar reads requests: as its policies need it.
+pub fn strictness(inbound: &Inbound) -> Strictness {
+    Strictness {
+        paths: PathRules::new(inbound.path_normalization, requires_paths(&inbound.policies)),
+        hosts: operations(&inbound.policies).any(|operation| !operation.hosts.is_empty()),
+    }
+}
+
+/// The headers that policies read.
+pub fn read_headers(policies: &[Arc<AuthorizationPolicy>]) -> Vec<HeaderName> {
+    let conditions = policies.iter().flat_map(|policy| &policy.rules).flat_map(|rule| &rule.when);
+    let named = conditions.filter_map(|condition| match condition {
+        Condition::Header(name, _) => Some(name.clone()),
+        _ => None,
+    });
+    named.collect()
+}
+
+/// An authority as policies see it: in normal form, without the default port of HTTP.
+pub fn normal_authority(text: &str) -> Cow<'_, str> {
+    Authority::parse(text, Some(80)).map_or(Cow::Borrowed(text), |parsed| parsed.rendered(text))
 }
 
 /// Whether a policy reads anything that only HTTP requests have.

@@ -16,3 +16,5 @@ pub mod path;
 pub mod query;
 /// Forms of the request target.
 pub mod target;
+/// The head of a request, checked and in normal form.
+pub mod request;
