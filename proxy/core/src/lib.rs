@@ -45,6 +45,8 @@ pub mod detect;
 pub mod peer_auth;
 /// Which service a connection or a request to an address belongs to.
 pub mod meaning;
+/// Why a request goes where it goes, or nowhere.
+pub mod explain;
 /// Small parts of the model, for tests.
 #[cfg(test)]
 mod fixture;
