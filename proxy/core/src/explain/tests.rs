@@ -37,6 +37,7 @@ fn workload(account: &str, policies: Vec<AuthorizationPolicy>) -> Workload {
             path_normalization: Default::default(),
         },
         outbound: Outbound { mode: OutboundMode::RegistryOnly, mesh_ranges: vec![], listeners: vec![] },
+        telemetry: Arc::default(),
     }
 }
 
