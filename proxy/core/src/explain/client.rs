@@ -386,7 +386,7 @@ impl Look<'_> {
             None => "the bytes are passed on as they are: rules for HTTP do not count".to_owned(),
         };
         told.steps.push(Step::client("bytes", says));
-        let Some(to) = meaning::of_connection(self.address, sni) else {
+        let Some(to) = meaning::of_connection(self.address, sni, false) else {
             self.direct(told, None);
             return Ok(());
         };
