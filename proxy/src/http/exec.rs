@@ -1,7 +1,6 @@
 //! Where hyper's own tasks run: on the worker that owns the connection.
 
 use std::future::{Future, poll_fn};
-use std::pin::pin;
 
 use super::cork::Cork;
 use crate::io::Io;
@@ -29,8 +28,9 @@ where
 {
     fn execute(&self, task: F) {
         let cork = self.0.clone();
+        // Boxed: a task is moved several times from its making to its end, and the library's are large.
+        let mut task = Box::pin(task);
         tokio::task::spawn_local(async move {
-            let mut task = pin!(task);
             poll_fn(|cx| cork.drive(task.as_mut(), cx)).await;
         });
     }

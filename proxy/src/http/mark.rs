@@ -8,21 +8,33 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
 const SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
+/// So many service times, in milliseconds from 0 on, may take places in HPACK's table.
+const FEW_TIMES: u64 = 10;
 /// Where the two digits of each byte of a UUID stand.
 const DIGITS_AT: [usize; 16] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// Marks a request: `x-request-id`, unless it has one, and `x-forwarded-proto`.
 pub fn mark_request(headers: &mut HeaderMap, random: impl FnMut() -> u64) {
-    default_to(headers, REQUEST_ID, || request_id(random));
+    if let Some(id) = default_to(headers, REQUEST_ID, || request_id(random)) {
+        keep_from_tables(id);
+    }
     default_to(headers, FORWARDED_PROTO, || HeaderValue::from_static("http"));
 }
 
 /// Gives a header this value, unless it has one; a map that can hold no more stays as it is.
-fn default_to(headers: &mut HeaderMap, name: HeaderName, value: impl FnOnce() -> HeaderValue) {
-    if let Ok(entry) = headers.try_entry(name) {
-        entry.or_insert_with(value);
-    }
+fn default_to(
+    headers: &mut HeaderMap,
+    name: HeaderName,
+    value: impl FnOnce() -> HeaderValue,
+) -> Option<&mut HeaderValue> {
+    headers.try_entry(name).ok().map(|entry| entry.or_insert_with(value))
+}
+
+/// A value that is another with each request only drives others out of HPACK's table, and is searched for in vain
+/// among its predecessors: it is sent as never indexed (RFC 7541 section 6.2.3).
+fn keep_from_tables(value: &mut HeaderValue) {
+    value.set_sensitive(true);
 }
 
 /// Says how often a request has been sent.
@@ -33,11 +45,15 @@ pub fn mark_try(headers: &mut HeaderMap, count: u32) {
 
 /// Says how long the upstream took to answer, in milliseconds.
 pub fn mark_response(headers: &mut HeaderMap, took: Duration) {
-    let value = match took.as_millis() {
+    let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+    let mut value = match millis {
         0 => HeaderValue::from_static("0"),
         1 => HeaderValue::from_static("1"),
-        millis => u64::try_from(millis).unwrap_or(u64::MAX).into(),
+        millis => millis.into(),
     };
+    if millis >= FEW_TIMES {
+        keep_from_tables(&mut value);
+    }
     headers.insert(SERVICE_TIME, value);
 }
 

@@ -153,7 +153,9 @@ async fn serve_http2<H: Handle>(
 ) -> hyper::Result<()> {
     io.limit_writes(HTTP2_WRITE_TIME);
     let beats = Rc::clone(&pulse);
-    let service = service_fn(move |request| answer(Rc::clone(&handler), request, Rc::clone(&beats)));
+    // Boxed: the library moves what it was given several times, from making its task to ending it.
+    let service =
+        service_fn(move |request| Box::pin(answer(Rc::clone(&handler), request, Rc::clone(&beats))));
     let cork = Cork::new(FrameGuard::new(io));
     let mut connection = pin!(
         http2::Builder::new(LocalExecutor)
