@@ -11,8 +11,14 @@ pub struct TrustDomain(Arc<str>);
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SpiffeId {
     uri: Arc<str>,
-    domain_end: usize,
+    /// Where the trust domain ends in it.
+    domain_end: u16,
+    /// Where the service account begins in it; 0 where the path is of another form.
+    account: u16,
 }
+
+/// The longest URI (SPIFFE-ID specification, section 2.3).
+const LONGEST: usize = 2048;
 
 /// Why a text is no SPIFFE identity or trust domain.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -47,7 +53,7 @@ impl TrustDomain {
 impl SpiffeId {
     /// Parses a URI such as `spiffe://cluster.local/ns/default/sa/api`.
     pub fn parse(uri: &str) -> Result<Self, IdentityError> {
-        if uri.len() > 2048 {
+        if uri.len() > LONGEST {
             return Err(IdentityError::Length);
         }
         let rest = uri.strip_prefix("spiffe://").ok_or_else(|| IdentityError::Scheme(uri.to_owned()))?;
@@ -57,7 +63,11 @@ impl SpiffeId {
         if !path.is_empty() && !path[1..].split('/').all(is_path_segment) {
             return Err(IdentityError::Path(uri.to_owned()));
         }
-        Ok(Self { uri: uri.into(), domain_end: "spiffe://".len() + slash })
+        let domain_end = "spiffe://".len() + slash;
+        // No place in a text of at most 2048 bytes is beyond 65535.
+        let place = |at: usize| u16::try_from(at).unwrap_or(u16::MAX);
+        let account = account_in(path).map_or(0, |at| place(domain_end + at));
+        Ok(Self { uri: uri.into(), domain_end: place(domain_end), account })
     }
 
     /// The identity of a Kubernetes service account.
@@ -81,16 +91,14 @@ impl SpiffeId {
 
     /// The trust domain's name.
     pub fn trust_domain(&self) -> &str {
-        &self.uri["spiffe://".len()..self.domain_end]
+        &self.uri["spiffe://".len()..usize::from(self.domain_end)]
     }
 
     /// Namespace and service account, where the path is `/ns/<namespace>/sa/<account>`.
     pub fn service_account(&self) -> Option<(&str, &str)> {
-        let mut parts = self.uri[self.domain_end..].split('/').skip(1);
-        match (parts.next()?, parts.next()?, parts.next()?, parts.next()?, parts.next()) {
-            ("ns", namespace, "sa", account, None) => Some((namespace, account)),
-            _ => None,
-        }
+        let (domain_end, account) = (usize::from(self.domain_end), usize::from(self.account));
+        let namespace = domain_end + "/ns/".len()..account.checked_sub("/sa/".len())?;
+        Some((&self.uri[namespace], &self.uri[account..]))
     }
 }
 
@@ -103,6 +111,15 @@ impl fmt::Display for TrustDomain {
 impl fmt::Display for SpiffeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.uri)
+    }
+}
+
+/// Where the service account begins in a path of the form `/ns/<namespace>/sa/<account>`.
+fn account_in(path: &str) -> Option<usize> {
+    let mut parts = path.split('/').skip(1);
+    match (parts.next()?, parts.next()?, parts.next()?, parts.next()?, parts.next()) {
+        ("ns", _, "sa", account, None) => Some(path.len() - account.len()),
+        _ => None,
     }
 }
 
@@ -125,7 +142,10 @@ mod tests {
         assert_eq!(id.trust_domain(), "cluster.local");
         assert_eq!(id.principal(), "cluster.local/ns/default/sa/api-gateway");
         assert_eq!(id.service_account(), Some(("default", "api-gateway")));
-        assert_eq!(SpiffeId::parse("spiffe://cluster.local/vm/7").unwrap().service_account(), None);
+        for other in ["/vm/7", "/ns/a/sa", "/ns/a/sa/b/c", "/sa/a/ns/b", ""] {
+            let id = SpiffeId::parse(&format!("spiffe://cluster.local{other}")).unwrap();
+            assert_eq!(id.service_account(), None, "{other}");
+        }
     }
 
     #[test]

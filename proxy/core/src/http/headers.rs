@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use ::http::header::{CONNECTION, EXPECT, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE};
+use ::http::header::{CONNECTION, EXPECT, HeaderName, HeaderValue, TE, UPGRADE};
 use ::http::{HeaderMap, Version};
 use smallvec::SmallVec;
 use thiserror::Error;
@@ -156,11 +156,16 @@ fn remove_where(headers: &mut HeaderMap, rule: impl Fn(&HeaderName) -> bool) -> 
 }
 
 fn is_hop_by_hop(name: &HeaderName) -> bool {
-    *name == CONNECTION
-        || *name == TE
-        || *name == TRANSFER_ENCODING
-        || *name == UPGRADE
-        || matches!(name.as_str(), "keep-alive" | "proxy-connection" | "http2-settings")
+    matches!(
+        name.as_str(),
+        "connection"
+            | "http2-settings"
+            | "keep-alive"
+            | "proxy-connection"
+            | "te"
+            | "transfer-encoding"
+            | "upgrade"
+    )
 }
 
 /// Fields that no `Connection` may take away: framing, addressing, credentials, identity.
@@ -213,7 +218,8 @@ const ASSERTED: &[&str] = &[
 ];
 
 fn is_asserted(name: &str) -> bool {
-    matches!(name.as_bytes(), [b'x' | b'l', ..])
+    // Most names are told apart by their first letters.
+    matches!(name.as_bytes(), [b'x', _, b'w' | b'e' | b'f' | b'm', ..] | [b'l', b'5', ..])
         && (has_prefix(name, "x-weft-") || ASSERTED.iter().any(|asserted| same(name, asserted)))
 }
 

@@ -134,7 +134,7 @@ fn host_field(headers: &HeaderMap) -> Result<Option<&str>, HostError> {
 
 fn split_port(text: &str) -> Result<(&str, Option<u16>), HostError> {
     let after = if text.starts_with('[') { text.rfind(']').unwrap_or(0) } else { 0 };
-    let colon = text[after..].find(':').map(|at| after + at);
+    let colon = text.bytes().skip(after).position(|b| b == b':').map(|at| after + at);
     match colon {
         None => Ok((text, None)),
         Some(at) => Ok((&text[..at], port(&text[at + 1..])?)),
