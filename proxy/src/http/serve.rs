@@ -22,7 +22,7 @@ use super::exec::LocalExecutor;
 use super::fault::{Cut, CutError};
 use super::frame_guard::FrameGuard;
 use super::guard::{Exchange, Refused, ServerGuard};
-use super::version::{CONNECTION_WINDOW, HEADER_LIST, HttpVersion, SEND_BUFFER, STREAM_WINDOW};
+use super::version::{CONNECTION_WINDOW, HEADER_LIST, HTTP1_BUFFER, HttpVersion, SEND_BUFFER, STREAM_WINDOW};
 use crate::drain::Drain;
 use crate::io::Io;
 use crate::rarely::Rarely;
@@ -133,6 +133,7 @@ async fn serve_http1<H: Handle>(
     let mut connection = pin!(
         http1::Builder::new()
             .preserve_header_case(true)
+            .max_buf_size(HTTP1_BUFFER)
             .header_read_timeout(None)
             .serve_connection(TokioIo::new(guard), service)
             .with_upgrades()

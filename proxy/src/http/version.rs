@@ -17,3 +17,8 @@ pub const STREAM_WINDOW: u32 = 1 << 20;
 pub const SEND_BUFFER: usize = 64 << 10;
 /// The most bytes of a decoded header list.
 pub const HEADER_LIST: u32 = 64 << 10;
+
+/// The most bytes that a connection of HTTP/1 reads at once, and that wait to be written: the longest head that the
+/// scanner lets through fits. What a slow reader leaves unread is kept a few times over on its way, no more
+/// (hardening A16).
+pub const HTTP1_BUFFER: usize = 96 << 10;

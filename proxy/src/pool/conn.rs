@@ -17,7 +17,9 @@ use crate::http::client_guard::{Asked, ClientGuard};
 use crate::http::cork::Cork;
 use crate::http::exec::CorkedExecutor;
 use crate::http::upload::UploadBody;
-use crate::http::version::{CONNECTION_WINDOW, HEADER_LIST, HttpVersion, SEND_BUFFER, STREAM_WINDOW};
+use crate::http::version::{
+    CONNECTION_WINDOW, HEADER_LIST, HTTP1_BUFFER, HttpVersion, SEND_BUFFER, STREAM_WINDOW,
+};
 use crate::io::Io;
 
 /// A connection.
@@ -63,7 +65,8 @@ async fn http1_handshake(io: Io, open: OpenConnection) -> Result<Connection, Con
     let asked = Asked::default();
     let guard = ClientGuard::new(io, Limits::default(), asked.clone(), Box::new(open));
     let mut builder = http1::Builder::new();
-    let handshake = builder.preserve_header_case(true).handshake(TokioIo::new(guard)).await;
+    let handshake =
+        builder.preserve_header_case(true).max_buf_size(HTTP1_BUFFER).handshake(TokioIo::new(guard)).await;
     let (sender, connection) = handshake.map_err(|_| ConnectFault::Http)?;
     tokio::task::spawn_local(async move {
         if let Err(error) = connection.with_upgrades().await {
