@@ -22,6 +22,7 @@ PARTS = {
     "ctr": ("containerd", CONTAINERD + "ctr", LEAN),
     "coredns": ("coredns", ".", ""),
     "helm": ("helm", "helm.sh/helm/v3/cmd/helm", ""),
+    "jaeger": ("jaeger", "github.com/jaegertracing/jaeger/cmd/all-in-one", ""),
 }
 CONTROL_PLANE = ["hyperkube"]
 NODE = ["containerd", "containerd-shim-runc-v2", "ctr", "coredns"]

@@ -19,6 +19,8 @@ pub mod model;
 pub mod reason;
 /// HTTP as it arrives: framing, targets, hosts, paths, queries, headers, gRPC.
 pub mod http;
+/// Trace context: what a request brings, and what the next hop is told.
+pub mod trace;
 /// Header values, authorities and hosts as texts to match.
 pub mod text;
 /// Limits of a cluster, exact over all workers.
