@@ -21,6 +21,9 @@ use crate::settings::{PortSettings, Settings};
 use crate::telemetry::log;
 use crate::worker::{self, Opened, Shared, Sockets};
 
+/// How long the last spans may take to their collector, after everything else has ended.
+const LAST_SPANS: Duration = Duration::from_secs(4);
+
 /// Runs a sidecar until it is told to end and everything has ended.
 ///
 /// # Errors
@@ -30,17 +33,25 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
     let level = log::start(&settings.logs.level)?;
     allow_many_connections();
     let runtime = Builder::new_current_thread().enable_all().build().context("no runtime")?;
-    let workers = runtime.block_on(async {
+    let (workers, spans) = runtime.block_on(async {
         let (control, tasks) = Control::start(&settings, Clock::system(), level)?;
         let workers = start_workers(&settings, &control)?;
         serve(&settings, control.shutdown, tasks).await?;
-        anyhow::Ok(workers)
+        anyhow::Ok((workers, control.telemetry.spans))
     })?;
-    for worker in workers {
-        let ended = worker.join().map_err(|_| anyhow::anyhow!("a worker ended by a defect"))?;
-        ended.context("a worker could not go on")?;
-    }
-    Ok(())
+    let ended = join(workers);
+    // Only now are the spans of all requests there.
+    runtime.block_on(spans.close(LAST_SPANS));
+    ended
+}
+
+/// Waits for all workers; the first that went wrong is told of.
+fn join(workers: Vec<JoinHandle<io::Result<()>>>) -> anyhow::Result<()> {
+    let ended: Vec<_> = workers.into_iter().map(JoinHandle::join).collect();
+    ended.into_iter().try_for_each(|ended| {
+        let ended = ended.map_err(|_| anyhow::anyhow!("a worker ended by a defect"))?;
+        ended.context("a worker could not go on")
+    })
 }
 
 async fn serve(settings: &Settings, shutdown: Shutdown, tasks: ControlTasks) -> io::Result<()> {

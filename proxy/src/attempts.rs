@@ -28,6 +28,7 @@ use crate::http::upload::Upload;
 use crate::http::version::HttpVersion;
 use crate::local::Local;
 use crate::pool::{Destination, Lease, PoolFault, SendFault};
+use crate::telemetry::Story;
 
 /// What the tries of a request are to keep to.
 pub struct Plan<'a> {
@@ -47,6 +48,8 @@ pub struct Plan<'a> {
     pub retries: &'a RetryPolicy,
     /// When the request's time is up.
     pub deadline: Option<Instant>,
+    /// Whether what happens is to be told.
+    pub traced: bool,
 }
 
 /// A request that was answered by an upstream.
@@ -55,6 +58,8 @@ pub struct Answered {
     pub response: Response<Incoming>,
     /// What stays in use until the response has ended.
     pub exchange: Exchange,
+    /// How it came to be answered.
+    pub told: Told,
 }
 
 /// What a request has in use until its response has ended.
@@ -73,10 +78,21 @@ pub struct Exchange {
 /// A request that no upstream answered.
 #[derive(Debug)]
 pub struct Unanswered {
+    /// How it came to that.
+    pub told: Told,
     /// Why.
     pub reason: Reason,
     /// The last endpoint that was tried.
     pub endpoint: Option<Arc<EndpointState>>,
+}
+
+/// What happened to a request on its way.
+#[derive(Debug, Default)]
+pub struct Told {
+    /// How often it was tried.
+    pub tries: u32,
+    /// What is worth telling of it.
+    pub story: Story,
 }
 
 /// One try that failed.
@@ -98,9 +114,19 @@ pub async fn attempt(
 ) -> Result<Answered, Unanswered> {
     let cluster = &plan.cluster.cluster;
     let admitted = plan.cluster.admission.request(cluster).ok_or(Unanswered::of(Reason::Overflow))?;
-    let mut tries = Tries { plan, head, given: false, count: 0, tried: SmallVec::new(), retry: None };
+    let mut tries = Tries {
+        plan,
+        head,
+        given: false,
+        count: 0,
+        tried: SmallVec::new(),
+        retry: None,
+        story: Story::new(plan.traced),
+    };
     loop {
-        let endpoint = tries.pick(local).ok_or(Unanswered::of(Reason::NoHealthyUpstream))?;
+        let Some(endpoint) = tries.pick(local) else {
+            return Err(Unanswered { told: tries.told(), ..Unanswered::of(Reason::NoHealthyUpstream) });
+        };
         let active = endpoint.begin();
         let end = tries.once(local, &endpoint, upload).await;
         let again = tries.judge(local, &endpoint, &end, upload);
@@ -121,10 +147,14 @@ pub async fn attempt(
                     _admitted: admitted,
                     _retry: retry,
                 };
-                return Ok(Answered { response, exchange });
+                return Ok(Answered { response, exchange, told: tries.told() });
             }
             (Err(failed), None) => {
-                return Err(Unanswered { reason: failed.reason, endpoint: Some(endpoint) });
+                return Err(Unanswered {
+                    reason: failed.reason,
+                    endpoint: Some(endpoint),
+                    told: tries.told(),
+                });
             }
         }
     }
@@ -148,6 +178,7 @@ struct Tries<'a> {
     count: u32,
     tried: SmallVec<[EndpointId; 2]>,
     retry: Option<RetryPermit>,
+    story: Story,
 }
 
 type Tried = Result<(Response<Incoming>, Lease), Failed>;
@@ -218,14 +249,21 @@ impl Tries<'_> {
         end: &Tried,
         upload: &Upload,
     ) -> Option<std::time::Duration> {
+        let tried = end;
         let (end, outcome) = match end {
             Ok((response, lease)) => of_response(response, lease),
             Err(failed) => (failed.end, failed.outcome),
         };
+        if outcome == Some(Outcome::Timeout)
+            && let Err(failed) = tried
+        {
+            self.story.timeout(local.now(), endpoint.address, failed.reason.name());
+        }
         if let Some(outcome) = outcome {
             let ejected = outlier::record(self.plan.cluster, endpoint, outcome, local.nanos(Instant::now()));
             if let Some(event) = ejected {
                 tracing::info!(address = %endpoint.address, ?event, "endpoint set aside");
+                self.story.ejection(local.now(), endpoint.address);
             }
         }
         if self.given {
@@ -239,7 +277,15 @@ impl Tries<'_> {
         self.retry = Some(self.plan.cluster.admission.retry(&self.plan.cluster.cluster, cost)?);
         let pause = retry::backoff(self.plan.retries.backoff, self.count, local.random());
         let due = Instant::now() + pause;
-        self.plan.deadline.is_none_or(|deadline| due < deadline).then_some(pause)
+        let again = self.plan.deadline.is_none_or(|deadline| due < deadline).then_some(pause);
+        if again.is_some() && self.story.is_wanted() {
+            self.story.retry(local.now(), self.count + 1, endpoint.address, because(tried));
+        }
+        again
+    }
+
+    fn told(&mut self) -> Told {
+        Told { tries: self.count, story: std::mem::take(&mut self.story) }
     }
 
     async fn pause(&self, pause: std::time::Duration) {
@@ -261,6 +307,14 @@ impl Plan<'_> {
             _ if raised => HttpVersion::Http2,
             _ => self.client,
         }
+    }
+}
+
+/// Why a try is followed by another: a status, or a reason.
+fn because(tried: &Tried) -> String {
+    match tried {
+        Ok((response, _)) => response.status().as_u16().to_string(),
+        Err(failed) => failed.reason.name().to_owned(),
     }
 }
 
@@ -314,6 +368,6 @@ impl Failed {
 
 impl Unanswered {
     fn of(reason: Reason) -> Self {
-        Self { reason, endpoint: None }
+        Self { reason, endpoint: None, told: Told::default() }
     }
 }

@@ -12,17 +12,19 @@ use tokio::time::Instant;
 use weft_core::http::headers::{Expectation, Hop, expectation, strip_hop_by_hop, strip_own};
 use weft_core::reason::Reason;
 use weft_core::snapshot::Snapshot;
+use weft_core::trace::{Begun, begin};
 
 use crate::downstream::Downstream;
 use crate::http::body::{Body, Finish, grpc_status};
-use crate::http::head::Refusal;
+use crate::http::head::{Refusal, authority};
 use crate::http::mark::mark_response;
 use crate::http::patience::Patience;
 use crate::http::tunnel::switch;
 use crate::http::upload::Upload;
 use crate::local::Local;
 use crate::recording::{Recording, finish_own, refuse};
-use crate::telemetry::{AccessEntry, Scope};
+use crate::telemetry::spans::sinks::Side;
+use crate::telemetry::{AccessEntry, Scope, Span};
 
 /// The longest time that a request's body may stand still before it is answered (hardening A15).
 const IDLE_BODY: Duration = Duration::from_secs(300);
@@ -68,6 +70,42 @@ impl Call {
     /// What only the log shows.
     pub fn note(&mut self, note: impl FnOnce(&mut AccessEntry)) {
         self.record(|recording| recording.note(note));
+    }
+
+    /// Begins its span where it is traced, and tells the next hop. Costs one branch where no spans are wanted.
+    pub fn trace(&mut self, local: &Local, side: Side, parts: &mut Parts) {
+        let Some(workload) = self.snapshot.workload() else { return };
+        let tracing = side.of(&workload.telemetry.tracing);
+        if tracing.collector.is_none() || !tracing.report {
+            return;
+        }
+        if let Some(begun) = begin(&parts.headers, tracing.sampling, || local.random()) {
+            let propagate = tracing.propagate;
+            self.begin_span(local, side, begun, parts);
+            if propagate && self.is_traced() {
+                begun.write(&mut parts.headers);
+            }
+        }
+    }
+
+    #[inline(never)]
+    fn begin_span(&mut self, local: &Local, side: Side, begun: Begun, parts: &Parts) {
+        let telemetry = local.telemetry.shared();
+        let (Some(sink), Some(recording)) = (telemetry.spans.sink(side), &mut self.recording) else { return };
+        let start = telemetry.clock.now() - recording.started().elapsed();
+        let mut span = Span::begin(side, begun, start, parts, authority(&parts.uri, &parts.headers));
+        span.tag(&sink, parts);
+        recording.trace(span);
+    }
+
+    /// Whether it is traced.
+    pub fn is_traced(&self) -> bool {
+        self.recording.as_ref().is_some_and(Recording::is_traced)
+    }
+
+    /// What only its span tells.
+    pub fn span(&mut self, tell: impl FnOnce(&mut Span)) {
+        self.record(|recording| recording.span(tell));
     }
 
     /// Changes what is recorded of it.

@@ -13,6 +13,7 @@ use weft_core::snapshot::Snapshot;
 
 use crate::admin::Admin;
 use crate::clock::Clock;
+use crate::collectors;
 use crate::config::stream::sweep_forever;
 use crate::config::{ConfigStream, Mesh, StreamParts};
 use crate::controller::ControllerLink;
@@ -55,6 +56,7 @@ pub struct ControlTasks {
     admin: (TcpListener, Admin),
     health: (Vec<TcpListener>, Health),
     metrics: Vec<TcpListener>,
+    dialer: Dialer,
 }
 
 /// Why the control plane cannot start.
@@ -130,6 +132,7 @@ impl Control {
             ),
             metrics: listen("metrics", settings.ports.metrics, "WEFT_METRICS_PORT")?,
             control: control.clone(),
+            dialer,
             stream,
             keeper,
         };
@@ -162,8 +165,9 @@ impl Control {
 impl ControlTasks {
     /// Runs until the sidecar is over.
     pub async fn run(self) {
-        let Self { control, stream, keeper, admin: (admin_at, admin), health: (health_at, health), metrics } =
-            self;
+        let Self { control, stream, keeper, dialer, .. } = self;
+        let (admin_at, admin) = self.admin;
+        let ((health_at, health), metrics) = (self.health, self.metrics);
         let scrape =
             Scrape { telemetry: control.telemetry.clone(), mesh: control.mesh.clone(), epoch: control.epoch };
         let scrape = Arc::new(scrape);
@@ -172,6 +176,7 @@ impl ControlTasks {
         tokio::spawn(keeper.run());
         tokio::spawn(sweep_forever(control.mesh.clone()));
         tokio::spawn(sweep_series(control.telemetry.clone()));
+        tokio::spawn(collectors::follow(control.mesh.clone(), control.telemetry.clone(), dialer));
         tokio::spawn(web::serve(admin_at, Arc::new(admin)));
         serve_all(health_at, &Arc::new(health));
         serve_all(metrics, &scrape);

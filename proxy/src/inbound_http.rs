@@ -36,6 +36,7 @@ use crate::io::Io;
 use crate::local::Local;
 use crate::pool::{ConnectFault, Destination, Lease, PoolFault, SendFault};
 use crate::recording::{Recording, refuse};
+use crate::telemetry::spans::sinks::Side;
 use crate::telemetry::{PeerRef, Reporter, Scope, ScopeRef, Security};
 
 /// Who the peer is, for the application.
@@ -107,6 +108,7 @@ impl InboundHttp {
         call.hop = check(parts, rules.strictness, |name| rules.headers.contains(name))?;
         strip_asserted(&mut parts.headers);
         strip_lookalikes(&mut parts.headers, &rules.headers);
+        self.trace(call, &rules, parts);
         self.authorize(call, &rules, parts)?;
         self.tell_of_peer(parts);
         let upload = call.upload(parts, body, None, true);
@@ -119,6 +121,16 @@ impl InboundHttp {
 
     fn is_mutual(&self) -> bool {
         self.from.downstream.peer.is_some()
+    }
+
+    /// Begins its span, where it is traced.
+    fn trace(&self, call: &mut Call, rules: &Rules, parts: &mut Parts) {
+        call.trace(&self.local, Side::Server, parts);
+        let from = &self.from.downstream;
+        call.span(|span| {
+            span.addressed_to(&rules.labels.host);
+            span.received_from(parts, from.client, &self.client, from.peer.as_ref());
+        });
     }
 
     /// What holds for this request: nothing is let in before the workload is known.

@@ -31,6 +31,8 @@ pub mod identity;
 pub mod tls;
 /// The configuration as held, and the stream that brings it.
 pub mod config;
+/// Exporters of spans, as the configuration names collectors.
+pub mod collectors;
 /// Opaque bytes between two connections.
 pub mod tcp;
 /// Where a connection was going before it was redirected here.

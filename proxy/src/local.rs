@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -48,6 +49,11 @@ impl Local {
     /// A time on the clock of ejections and deadlines.
     pub fn nanos(&self, now: Instant) -> Nanos {
         u64::try_from(now.saturating_duration_since(self.epoch).as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// The wall clock.
+    pub fn now(&self) -> SystemTime {
+        self.telemetry.shared().clock.now()
     }
 
     /// A random number; nothing secret hangs on it.

@@ -42,6 +42,7 @@ use crate::io::Io;
 use crate::local::Local;
 use crate::recording::{Recording, refuse};
 use crate::resolve::{Direct, Found, Way, resolve};
+use crate::telemetry::spans::sinks::Side;
 use crate::telemetry::{PeerRef, Reporter, Scope, ScopeRef, Security};
 
 /// The own application may know why.
@@ -93,8 +94,10 @@ impl OutboundHttp {
             |_| false,
         )?;
         strip_asserted(&mut parts.headers);
-        let found = self.find(call, authority(&parts.uri, &parts.headers)).await?;
         mark_request(&mut parts.headers, || self.local.random());
+        call.trace(&self.local, Side::Client, parts);
+        let found = self.find(call, authority(&parts.uri, &parts.headers)).await?;
+        call.span(|span| span.addressed_to(&found.labels.host));
         let port = match &found.way {
             Way::Service { port, .. } => port,
             Way::Address(direct) => {
@@ -135,6 +138,7 @@ impl OutboundHttp {
         body: Incoming,
     ) -> Answer {
         let target = matched.rule.pick(self.local.random()).ok_or(Refusal::from(Reason::NoRoute))?;
+        call.span(|span| span.routed(&matched.rule.rule.source, Some(&target.destination.cluster)));
         let cluster = target.cluster.ok_or(Refusal::from(Reason::NoCluster))?;
         call.note(|entry| {
             entry.route_name = Arc::clone(&matched.rule.rule.source.name);
@@ -150,6 +154,7 @@ impl OutboundHttp {
             hop: &call.hop,
             retries: &target.forward.retries,
             deadline: deadline(call, target.forward.timeout, parts),
+            traced: call.is_traced(),
         };
         let upload = call.upload(parts, body, plan.deadline, may_retry(plan.retries));
         let answered = attempts::attempt(&self.local, &plan, parts, &upload).await;
@@ -178,6 +183,7 @@ impl OutboundHttp {
             hop: &call.hop,
             retries: &direct.retries,
             deadline: deadline(call, None, parts),
+            traced: call.is_traced(),
         };
         let upload = call.upload(parts, body, plan.deadline, may_retry(plan.retries));
         let answered = attempts::attempt(&self.local, &plan, parts, &upload).await;
@@ -196,17 +202,21 @@ impl OutboundHttp {
         &self,
         call: &mut Call,
         found: &Found,
-        answered: Result<Answered, Unanswered>,
+        mut answered: Result<Answered, Unanswered>,
         upload: Upload,
         deadline: Option<Instant>,
     ) -> Answer {
-        let endpoint = match &answered {
-            Ok(answered) => Some(&answered.exchange.endpoint),
-            Err(unanswered) => unanswered.endpoint.as_ref(),
+        let (endpoint, told) = match &mut answered {
+            Ok(answered) => (Some(&answered.exchange.endpoint), &mut answered.told),
+            Err(unanswered) => (unanswered.endpoint.as_ref(), &mut unanswered.told),
         };
+        call.span(|span| {
+            endpoint.into_iter().for_each(|endpoint| span.sent_to(endpoint, told.tries));
+            span.happened(std::mem::take(&mut told.story));
+        });
         call.between(self.scope(call, found, endpoint.map(|endpoint| &**endpoint)));
         call.note(|entry| entry.upstream_host = endpoint.map(|endpoint| endpoint.address));
-        let Answered { response, exchange } = answered.map_err(|unanswered| unanswered.reason)?;
+        let Answered { response, exchange, .. } = answered.map_err(|unanswered| unanswered.reason)?;
         upload.answered();
         let believed = exchange.lease.to().is_mutual();
         let local = Rc::clone(&self.local);
@@ -253,6 +263,7 @@ impl OutboundHttp {
         mut response: Response<Body>,
         reason: Reason,
     ) -> Response<Body> {
+        call.span(|span| span.routed(&matched.rule.rule.source, None));
         route::headers::apply_to_response(response.headers_mut(), matched.rule, None);
         response.headers_mut().insert(REASON, HeaderValue::from_static(reason.name()));
         call.between(self.scope(call, found, None));
@@ -294,14 +305,17 @@ struct Ending {
 
 impl Finish for Ending {
     fn finish(self: Box<Self>, summary: Summary) {
-        let Self { local, recording, exchange, upload } = *self;
+        let Self { local, mut recording, exchange, upload } = *self;
         let outcome = match summary.end {
             End::Upstream => Some(Outcome::Reset),
             _ => summary.grpc_status.map(Outcome::Grpc),
         };
         if let Some(outcome) = outcome {
             let now = local.nanos(Instant::now());
-            outlier::record(&exchange.cluster, &exchange.endpoint, outcome, now);
+            let ejected = outlier::record(&exchange.cluster, &exchange.endpoint, outcome, now);
+            if ejected.is_some() {
+                recording.span(|span| span.ejected(local.now(), exchange.endpoint.address));
+            }
         }
         recording.ended(exchange.lease, &upload, summary);
     }

@@ -16,12 +16,14 @@ use crate::http::head::{Refusal, authority};
 use crate::http::upload::Upload;
 use crate::local::Local;
 use crate::pool::Lease;
-use crate::telemetry::{AccessEntry, AppProtocol, RequestRecord, Scope};
+use crate::telemetry::{AccessEntry, AppProtocol, RequestRecord, Scope, Span, SpanEnd};
 
 /// The record of a request. A request that is dropped unfinished was left by its client: counted as such.
 pub struct Recording {
     local: Rc<Local>,
     record: Option<RequestRecord>,
+    /// Its span; `None`: it is not traced.
+    span: Option<Box<Span>>,
 }
 
 impl Recording {
@@ -34,12 +36,29 @@ impl Recording {
         if record.tapped || shared.access_log.is_on() {
             record.log = Some(Box::new(entry(local, parts)));
         }
-        Self { local: Rc::clone(local), record: Some(record) }
+        Self { local: Rc::clone(local), record: Some(record), span: None }
     }
 
     /// What never became a request.
     pub fn of_refused(local: &Rc<Local>) -> Self {
-        Self { local: Rc::clone(local), record: Some(RequestRecord::begin(Instant::now())) }
+        Self { local: Rc::clone(local), record: Some(RequestRecord::begin(Instant::now())), span: None }
+    }
+
+    /// It is traced.
+    pub fn trace(&mut self, span: Box<Span>) {
+        self.span = Some(span);
+    }
+
+    /// Whether it is traced.
+    pub fn is_traced(&self) -> bool {
+        self.span.is_some()
+    }
+
+    /// What only its span tells.
+    pub fn span(&mut self, tell: impl FnOnce(&mut Span)) {
+        if let Some(span) = self.span.as_deref_mut() {
+            tell(span);
+        }
     }
 
     /// Whether it is gRPC.
@@ -127,8 +146,24 @@ impl Recording {
 
     fn end(&mut self) {
         if let Some(record) = self.record.take() {
+            if let Some(span) = self.span.take() {
+                self.hand_over(span, &record);
+            }
             record.finish(&self.local.telemetry, Instant::now());
         }
+    }
+}
+
+impl Recording {
+    fn hand_over(&self, span: Box<Span>, record: &RequestRecord) {
+        let Some(sink) = self.local.telemetry.shared().spans.sink(span.side) else { return };
+        let end = SpanEnd {
+            outcome: record.outcome,
+            policy: record.policy.clone(),
+            took: record.started.elapsed(),
+            bytes: (record.request_bytes, record.response_bytes),
+        };
+        sink.queue.push(span.end(&end));
     }
 }
 

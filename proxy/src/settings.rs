@@ -236,6 +236,11 @@ impl PortSettings {
     }
 }
 
+/// A variable of the environment that a tag of spans asks for.
+pub fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
 /// The size of `text` as a span of time: `250ms`, `5s`, `10m`, `24h`.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());

@@ -21,6 +21,8 @@ pub struct Metrics {
     pub panics: IntCounter,
     /// `weft_access_log_dropped_total`.
     pub access_log_dropped: IntCounter,
+    /// `weft_spans_total{result}`: `exported`, `failed` (the collector did not take them), `dropped` (no room).
+    pub spans: IntCounterVec,
     /// `weft_controller_connected`: 1 while the stream is up.
     pub controller_connected: IntGauge,
     /// `weft_controller_connections_total{result}`.
@@ -56,6 +58,7 @@ impl Metrics {
                 "weft_access_log_dropped_total",
                 "Lines that nobody read in time.",
             ),
+            spans: counters(r, "weft_spans_total", "Spans by what became of them.", &["result"]),
             controller_connected: gauge(
                 r,
                 "weft_controller_connected",

@@ -13,6 +13,8 @@ pub mod log;
 pub mod process;
 /// Metrics of the sidecar itself.
 pub mod metrics;
+/// Spans of requests that are traced.
+pub mod spans;
 /// Time series of requests and connections.
 pub mod series;
 /// Requests as they end, for people who watch.
@@ -32,3 +34,4 @@ pub use metrics::Metrics;
 pub use record::{RequestRecord, TcpRecord};
 pub use scope::{Scope, WorkerTelemetry};
 pub use shared::{Telemetry, sweep_forever};
+pub use spans::{Span, SpanEnd, Spans, Story};

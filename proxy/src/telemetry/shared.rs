@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::access_log::AccessLog;
 use super::metrics::Metrics;
 use super::series::{MAX_SERIES, Store};
+use super::spans::Spans;
 use super::tap::Taps;
 use crate::clock::Clock;
 use crate::settings::AccessLogFormat;
@@ -20,6 +21,8 @@ pub struct Telemetry {
     pub access_log: AccessLog,
     /// Who watches requests.
     pub taps: Taps,
+    /// Where spans go.
+    pub spans: Spans,
     /// Wall time, for the start times in the access log.
     pub clock: Clock,
 }
@@ -29,7 +32,7 @@ impl Telemetry {
     pub fn new(format: AccessLogFormat, clock: Clock) -> Self {
         let metrics = Arc::new(Metrics::new());
         let access_log = AccessLog::to_stdout(format, metrics.access_log_dropped.clone());
-        Self { metrics, series: Arc::new(Store::new(MAX_SERIES)), access_log, taps: Taps::default(), clock }
+        Self { metrics, series: Arc::new(Store::new(MAX_SERIES)), access_log, taps: Taps::default(), spans: Spans::default(), clock }
     }
 
     /// All metrics in Prometheus' text format.

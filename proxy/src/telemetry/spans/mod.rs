@@ -1,0 +1,23 @@
+//! Spans: one for each side of a request that is traced, handed to a bounded queue and exported off the workers.
+//!
+//! Nothing here exists while no collector is configured, and a request that is not traced only finds that out.
+
+/// Attributes by OpenTelemetry's semantic conventions, and those of the mesh.
+pub mod attributes;
+/// The span of one request.
+pub mod span;
+/// What happens to a request on its way.
+pub mod story;
+/// Connections to a collector.
+pub mod connect;
+/// Spans on their way to a collector.
+pub mod queue;
+/// Exporters by OTLP.
+pub mod export;
+/// Where each side's spans go.
+pub mod sinks;
+
+pub use queue::Queue;
+pub use sinks::{Sink, Spans};
+pub use span::{Span, SpanEnd};
+pub use story::Story;

@@ -1,0 +1,155 @@
+//! Spans on their way to a collector: a bounded number, those that wait and those that are being sent together. What
+//! finds no room is dropped and counted; nobody waits.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::runtime::Tokio;
+use opentelemetry_sdk::trace::span_processor_with_async_runtime::BatchSpanProcessor;
+use opentelemetry_sdk::trace::{BatchConfigBuilder, SpanData, SpanExporter, SpanProcessor};
+use prometheus::IntCounterVec;
+
+/// The most spans that wait or are being sent.
+pub const LIMIT: usize = 2048;
+/// The most spans of one export.
+const BATCH: usize = 512;
+/// How long a span may wait for others.
+const DELAY: Duration = Duration::from_secs(1);
+
+/// Spans on their way to one collector.
+#[derive(Debug)]
+pub struct Queue {
+    processor: BatchSpanProcessor<Tokio>,
+    room: Arc<Room>,
+}
+
+#[derive(Debug)]
+struct Room {
+    held: AtomicUsize,
+    closed: AtomicBool,
+    /// `weft_spans_total{result}`.
+    spans: IntCounterVec,
+}
+
+/// An exporter whose spans leave the queue when they are sent.
+#[derive(Debug)]
+struct Leaving<E> {
+    exporter: E,
+    room: Arc<Room>,
+    collector: Arc<str>,
+    ailing: AtomicBool,
+}
+
+/// Spans that are being sent: counted as failed unless they have arrived, however the try ends.
+struct Batch<'a> {
+    room: &'a Room,
+    spans: usize,
+    arrived: bool,
+}
+
+impl Queue {
+    /// A queue to `exporter`, sent from the runtime that this is called on. `timeout` is the longest of one export.
+    pub fn new<E: SpanExporter + 'static>(
+        exporter: E,
+        collector: Arc<str>,
+        resource: &Resource,
+        timeout: Duration,
+        spans: IntCounterVec,
+    ) -> Self {
+        let room = Arc::new(Room { held: AtomicUsize::new(0), closed: AtomicBool::new(false), spans });
+        let leaving =
+            Leaving { exporter, room: Arc::clone(&room), collector, ailing: AtomicBool::new(false) };
+        let config = BatchConfigBuilder::default()
+            // Room is ours to give; a few places more are for the word that ends it.
+            .with_max_queue_size(LIMIT + 16)
+            .with_max_export_batch_size(BATCH)
+            .with_scheduled_delay(DELAY)
+            .with_max_export_timeout(timeout)
+            .with_max_concurrent_exports(1)
+            .build();
+        let mut processor = BatchSpanProcessor::builder(leaving, Tokio).with_batch_config(config).build();
+        processor.set_resource(resource);
+        Self { processor, room }
+    }
+
+    /// Hands a span over; drops and counts it when there is no room.
+    pub fn push(&self, span: SpanData) {
+        if self.room.enter() {
+            self.processor.on_end(span);
+        } else {
+            self.room.count("dropped", 1);
+        }
+    }
+
+    /// How many spans wait or are being sent.
+    pub fn held(&self) -> usize {
+        self.room.held.load(Relaxed)
+    }
+
+    /// Sends what waits, and ends. Whatever comes later is dropped and counted.
+    pub async fn close(self: Arc<Self>) {
+        if self.room.closed.swap(true, Relaxed) {
+            return;
+        }
+        // The library waits by blocking its thread, which must be none that the export needs.
+        let ended = tokio::task::spawn_blocking(move || self.processor.shutdown());
+        if let Ok(Err(error)) = ended.await {
+            tracing::warn!(%error, "spans were left when the export to their collector ended");
+        }
+    }
+}
+
+impl Room {
+    fn enter(&self) -> bool {
+        if self.closed.load(Relaxed) {
+            return false;
+        }
+        let entered = self.held.fetch_add(1, Relaxed) < LIMIT;
+        if !entered {
+            self.held.fetch_sub(1, Relaxed);
+        }
+        entered
+    }
+
+    fn count(&self, result: &str, spans: usize) {
+        self.spans.with_label_values(&[result]).inc_by(spans as u64);
+    }
+}
+
+impl<E: SpanExporter> SpanExporter for Leaving<E> {
+    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        let mut leaving = Batch { room: &self.room, spans: batch.len(), arrived: false };
+        let result = self.exporter.export(batch).await;
+        leaving.arrived = result.is_ok();
+        self.tell(&result);
+        result
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.exporter.set_resource(resource);
+    }
+}
+
+impl<E> Leaving<E> {
+    /// Says once that a collector takes nothing, and once that it does again.
+    fn tell(&self, result: &OTelSdkResult) {
+        let collector = &self.collector;
+        match result {
+            Ok(()) if self.ailing.swap(false, Relaxed) => tracing::info!(%collector, "spans arrive again"),
+            Err(error) if !self.ailing.swap(true, Relaxed) => {
+                tracing::warn!(%collector, %error, "spans do not arrive; they are dropped and counted");
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Drop for Batch<'_> {
+    fn drop(&mut self) {
+        self.room.held.fetch_sub(self.spans, Relaxed);
+        self.room.count(if self.arrived { "exported" } else { "failed" }, self.spans);
+    }
+}
