@@ -32,7 +32,14 @@ impl Telemetry {
     pub fn new(format: AccessLogFormat, clock: Clock) -> Self {
         let metrics = Arc::new(Metrics::new());
         let access_log = AccessLog::to_stdout(format, metrics.access_log_dropped.clone());
-        Self { metrics, series: Arc::new(Store::new(MAX_SERIES)), access_log, taps: Taps::default(), spans: Spans::default(), clock }
+        Self {
+            metrics,
+            series: Arc::new(Store::new(MAX_SERIES)),
+            access_log,
+            taps: Taps::default(),
+            spans: Spans::default(),
+            clock,
+        }
     }
 
     /// All metrics in Prometheus' text format.

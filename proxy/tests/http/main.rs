@@ -5,4 +5,5 @@ mod floods;
 mod framing;
 mod protocols;
 mod routing;
+mod tracing;
 mod upstreams;

@@ -153,3 +153,99 @@ impl Drop for Batch<'_> {
         self.room.count(if self.arrived { "exported" } else { "failed" }, self.spans);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use opentelemetry::InstrumentationScope;
+    use opentelemetry::trace::{SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState};
+    use opentelemetry_sdk::error::OTelSdkError;
+    use opentelemetry_sdk::trace::{SpanEvents, SpanLinks};
+    use prometheus::Opts;
+    use std::time::SystemTime;
+    use tokio::sync::Semaphore;
+
+    /// A collector that takes a batch for each permit, and answers as told.
+    #[derive(Debug)]
+    struct Collector {
+        permits: Arc<Semaphore>,
+        works: bool,
+    }
+
+    impl SpanExporter for Collector {
+        async fn export(&self, _: Vec<SpanData>) -> OTelSdkResult {
+            self.permits.acquire().await.expect("open").forget();
+            if self.works { Ok(()) } else { Err(OTelSdkError::InternalFailure("503".into())) }
+        }
+    }
+
+    fn span() -> SpanData {
+        let (trace, id) = (TraceId::from(1u128), SpanId::from(1u64));
+        SpanData {
+            span_context: SpanContext::new(trace, id, TraceFlags::SAMPLED, false, TraceState::NONE),
+            parent_span_id: SpanId::INVALID,
+            parent_span_is_remote: false,
+            span_kind: SpanKind::Client,
+            name: "GET".into(),
+            start_time: SystemTime::UNIX_EPOCH,
+            end_time: SystemTime::UNIX_EPOCH,
+            attributes: Vec::new(),
+            dropped_attributes_count: 0,
+            events: SpanEvents::default(),
+            links: SpanLinks::default(),
+            status: Status::Unset,
+            instrumentation_scope: InstrumentationScope::default(),
+        }
+    }
+
+    fn queue(permits: usize, works: bool, timeout: Duration) -> (Arc<Queue>, IntCounterVec) {
+        let spans = IntCounterVec::new(Opts::new("spans", "spans"), &["result"]).unwrap();
+        let collector = Collector { permits: Arc::new(Semaphore::new(permits)), works };
+        let resource = Resource::builder_empty().build();
+        (Arc::new(Queue::new(collector, "c".into(), &resource, timeout, spans.clone())), spans)
+    }
+
+    fn counts(spans: &IntCounterVec) -> [u64; 3] {
+        ["exported", "failed", "dropped"].map(|result| spans.with_label_values(&[result]).get())
+    }
+
+    #[tokio::test]
+    async fn a_collector_that_never_answers_costs_bounded_memory_and_nobody_waits() {
+        let (queue, spans) = queue(0, true, Duration::from_secs(3600));
+        for _ in 0..3 * LIMIT {
+            queue.push(span());
+        }
+        tokio::task::yield_now().await;
+        (0..10).for_each(|_| queue.push(span()));
+        assert_eq!(queue.held(), LIMIT);
+        assert_eq!(counts(&spans), [0, 0, (2 * LIMIT + 10) as u64]);
+    }
+
+    #[tokio::test]
+    async fn an_export_that_takes_too_long_is_given_up_and_counted() {
+        let (queue, spans) = queue(0, true, Duration::from_millis(20));
+        (0..BATCH).for_each(|_| queue.push(span()));
+        while queue.held() > 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(counts(&spans), [0, BATCH as u64, 0]);
+    }
+
+    #[tokio::test]
+    async fn a_collector_that_answers_errors_gets_each_span_once() {
+        let (queue, spans) = queue(100, false, Duration::from_secs(60));
+        (0..BATCH + 1).for_each(|_| queue.push(span()));
+        Arc::clone(&queue).close().await;
+        assert_eq!(counts(&spans), [0, BATCH as u64 + 1, 0]);
+    }
+
+    #[tokio::test]
+    async fn what_waits_at_the_end_is_sent_and_what_comes_later_is_counted() {
+        let (queue, spans) = queue(100, true, Duration::from_secs(60));
+        (0..LIMIT).for_each(|_| queue.push(span()));
+        Arc::clone(&queue).close().await;
+        queue.push(span());
+        Arc::clone(&queue).close().await;
+        assert_eq!(counts(&spans), [LIMIT as u64, 0, 1]);
+    }
+}
