@@ -147,7 +147,7 @@ impl Recording {
     fn end(&mut self) {
         if let Some(record) = self.record.take() {
             if let Some(span) = self.span.take() {
-                self.hand_over(span, &record);
+                self.hand_over(*span, &record);
             }
             record.finish(&self.local.telemetry, Instant::now());
         }
@@ -155,7 +155,7 @@ impl Recording {
 }
 
 impl Recording {
-    fn hand_over(&self, span: Box<Span>, record: &RequestRecord) {
+    fn hand_over(&self, span: Span, record: &RequestRecord) {
         let Some(sink) = self.local.telemetry.shared().spans.sink(span.side) else { return };
         let end = SpanEnd {
             outcome: record.outcome,

@@ -34,7 +34,7 @@ struct Kept(Arc<Mutex<Vec<SpanData>>>);
 
 impl SpanExporter for Kept {
     async fn export(&self, mut batch: Vec<SpanData>) -> OTelSdkResult {
-        self.0.lock().unwrap().append(&mut batch);
+        self.0.lock().expect("no panic").append(&mut batch);
         Ok(())
     }
 }
@@ -55,7 +55,7 @@ impl Kept {
     /// All spans, once those of one sidecar have been sent.
     async fn spans(&self, of: Arc<Queue>) -> Vec<SpanData> {
         of.close().await;
-        self.0.lock().unwrap().clone()
+        self.0.lock().expect("no panic").clone()
     }
 }
 
@@ -249,7 +249,7 @@ const REQUESTS: u64 = 200;
 
 /// What [`REQUESTS`] requests through a sidecar allocate, client and upstream included, after some that warm up.
 fn allocations(percent: Option<f64>) -> u64 {
-    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
     let tasks = LocalSet::new();
     let (mut client, _bed) = tasks.block_on(&runtime, async {
         let upstream = Upstream::answering("hi").await;

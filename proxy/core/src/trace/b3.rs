@@ -111,7 +111,9 @@ pub fn write_several(headers: &mut HeaderMap, span: &Recorded) {
 }
 
 fn put(headers: &mut HeaderMap, name: HeaderName, text: String) {
-    if let Ok(value) = HeaderValue::try_from(text) {
+    if let Ok(mut value) = HeaderValue::try_from(text) {
+        // It never repeats: a place in HPACK's table would be wasted on it.
+        value.set_sensitive(true);
         headers.insert(name, value);
     }
 }

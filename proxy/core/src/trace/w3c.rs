@@ -52,7 +52,11 @@ pub fn parse(value: &[u8]) -> Option<Traceparent> {
 /// Writes a value of version 00.
 pub fn format(context: &Traceparent) -> Option<HeaderValue> {
     let flags = (u8::from(context.sampled) * SAMPLED) | (u8::from(context.random) * RANDOM);
-    HeaderValue::try_from(format!("00-{}-{}-{flags:02x}", context.trace, context.span)).ok()
+    let mut value =
+        HeaderValue::try_from(format!("00-{}-{}-{flags:02x}", context.trace, context.span)).ok()?;
+    // It never repeats: a place in HPACK's table would be wasted on it.
+    value.set_sensitive(true);
+    Some(value)
 }
 
 /// Whether a request's `tracestate` may be passed on with a `traceparent` of ours: a list of at most 32 members, each
