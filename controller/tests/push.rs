@@ -243,6 +243,35 @@ async fn f17_changes_that_come_together_go_out_together() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn e3_a_policy_that_takes_the_place_of_another_leaves_no_moment_without_one() {
+    let policy = |name: usize| {
+        format!(
+            "{PODS}---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n\
+             metadata: {{name: p{name}}}\nspec: {{action: DENY, rules: [{{to: [{{operation: {{methods: [DELETE]}}}}]}}]}}\n"
+        )
+    };
+    let controller = Controller::start().await;
+    controller.write("all.yaml", &policy(0));
+    let mut sidecar = controller.connect(Some(TOKEN)).await.unwrap();
+    sidecar.want(ResourceName::Workload).await;
+    let mut seen = 0;
+    for number in 1..=20 {
+        controller.write("all.yaml", &policy(number));
+        loop {
+            let told = sidecar.until(1).await;
+            let Resource::Workload(workload) = &told[&ResourceName::Workload] else { panic!("{told:?}") };
+            let names: Vec<_> = workload.inbound.policies.iter().map(|p| p.name.name.to_string()).collect();
+            assert_eq!(names.len(), 1, "between p{} and p{number}: {names:?}", number - 1);
+            seen += 1;
+            if names == [format!("p{number}")] {
+                break;
+            }
+        }
+    }
+    assert!(seen >= 20, "{seen}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn people_are_told_over_http() {
     let controller = Controller::start_unsynced().await;
     let (status, body) = controller.get("/healthz").await;
