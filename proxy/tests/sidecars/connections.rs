@@ -284,6 +284,28 @@ async fn an_application_that_is_not_there_is_told_by_a_reset_and_a_reason() {
     .await;
 }
 
+#[tokio::test]
+async fn d10_a_client_that_finishes_no_handshake_takes_no_more_than_its_share() {
+    local(async {
+        let pair = pair(Setup { mode: MtlsMode::Strict, ..Setup::default() }, echo).await;
+        let direct = pair.server.incoming(pair.target()).await;
+        let mut silent = Vec::new();
+        for _ in 0..256 {
+            silent.push(TcpStream::connect(direct).await.unwrap());
+        }
+        let mut refused = TcpStream::connect(direct).await.unwrap();
+        assert!(matches!(refused.read(&mut [0]).await, Ok(0) | Err(_)));
+        for waiting in &silent {
+            assert!(waiting.try_read(&mut [0]).is_err_and(|e| e.kind() == std::io::ErrorKind::WouldBlock));
+        }
+        drop((silent, refused));
+        let seen = pair.server.metrics().await;
+        assert!(seen.contains("reason=\"overloaded\""), "{seen}");
+        assert_eq!(ask(pair.entry, b"hello").await, b"hello");
+    })
+    .await;
+}
+
 impl Pair {
     /// Where the server is.
     fn target(&self) -> std::net::SocketAddr {
