@@ -97,6 +97,14 @@ const SIDECAR: &[(&str, When)] = &[
     ("spec.outboundTrafficPolicy.egressProxy", Written),
 ];
 
+const TELEMETRY: &[(&str, When)] = &[
+    ("spec.targetRef.kind", IsNot(&["Gateway", "GatewayClass"])),
+    ("spec.targetRefs[].kind", IsNot(&["Gateway", "GatewayClass"])),
+    ("spec.tracing[].useRequestIdForTraceSampling", Written),
+    ("spec.metrics[].overrides[].match.customMetric", Written),
+    ("spec.metrics[].reportingInterval", IsNot(&["5s"])),
+];
+
 /// Paths of the fields of `spec` that are not honoured yet, such as `spec.http[2].fault`, spelled as written.
 /// Empty when the whole object is honoured.
 pub fn unhonoured(kind: Kind, spec: &Value) -> Vec<String> {
@@ -120,6 +128,7 @@ pub fn rules(kind: Kind) -> Vec<Rule> {
         Kind::AuthorizationPolicy => flat(AUTHORIZATION_POLICY),
         Kind::PeerAuthentication => Vec::new(),
         Kind::Sidecar => flat(SIDECAR),
+        Kind::Telemetry => flat(TELEMETRY),
     }
 }
 

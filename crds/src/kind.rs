@@ -17,6 +17,8 @@ pub enum Kind {
     PeerAuthentication,
     /// What a sidecar listens on and may reach.
     Sidecar,
+    /// What a sidecar tells of its traffic.
+    Telemetry,
 }
 
 /// Whose group an object is written under.
@@ -108,7 +110,6 @@ pub const LATER: &[Later] = &[
     later("EnvoyFilter", "envoyfilters", &[], &["v1alpha3"], Family::Networking),
     later("ProxyConfig", "proxyconfigs", &[], &["v1beta1"], Family::Networking),
     later("RequestAuthentication", "requestauthentications", &["ra"], &["v1", "v1beta1"], Family::Security),
-    later("Telemetry", "telemetries", &["telemetry"], &["v1", "v1alpha1"], Family::Telemetry),
     later("WasmPlugin", "wasmplugins", &[], &["v1alpha1"], Family::Extensions),
 ];
 
@@ -168,12 +169,13 @@ const STANDING: [Column; 4] = [
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Kind; 5] = [
+    pub const ALL: [Kind; 6] = [
         Kind::VirtualService,
         Kind::DestinationRule,
         Kind::AuthorizationPolicy,
         Kind::PeerAuthentication,
         Kind::Sidecar,
+        Kind::Telemetry,
     ];
 
     /// Finds the kind that a manifest names.
@@ -205,6 +207,7 @@ impl Kind {
             Kind::AuthorizationPolicy => "AuthorizationPolicy",
             Kind::PeerAuthentication => "PeerAuthentication",
             Kind::Sidecar => "Sidecar",
+            Kind::Telemetry => "Telemetry",
         }
     }
 
@@ -237,6 +240,7 @@ impl Kind {
             Kind::AuthorizationPolicy => "authorizationpolicies",
             Kind::PeerAuthentication => "peerauthentications",
             Kind::Sidecar => "sidecars",
+            Kind::Telemetry => "telemetries",
         }
     }
 
@@ -248,6 +252,7 @@ impl Kind {
             Kind::AuthorizationPolicy => "authorizationpolicy",
             Kind::PeerAuthentication => "peerauthentication",
             Kind::Sidecar => "sidecar",
+            Kind::Telemetry => "telemetry",
         }
     }
 
@@ -259,6 +264,8 @@ impl Kind {
             Kind::AuthorizationPolicy => &["ap"],
             Kind::PeerAuthentication => &["pa"],
             Kind::Sidecar => &[],
+            // The singular is short enough.
+            Kind::Telemetry => &[],
         }
     }
 
@@ -291,7 +298,7 @@ impl Kind {
             Kind::DestinationRule => vec![column("Host", ".spec.host", "The service")],
             Kind::AuthorizationPolicy => vec![column("Action", ".spec.action", "What happens on a match")],
             Kind::PeerAuthentication => vec![column("Mode", ".spec.mtls.mode", "The mode for all ports")],
-            Kind::Sidecar => vec![],
+            Kind::Sidecar | Kind::Telemetry => vec![],
         };
         columns.extend(STANDING);
         columns.push(AGE);
@@ -302,6 +309,7 @@ impl Kind {
         match self {
             Kind::VirtualService | Kind::DestinationRule | Kind::Sidecar => Family::Networking,
             Kind::AuthorizationPolicy | Kind::PeerAuthentication => Family::Security,
+            Kind::Telemetry => Family::Telemetry,
         }
     }
 }
@@ -407,7 +415,6 @@ mod tests {
             ("networking.weft.dev/v1", "Gateway"),
             ("networking.istio.io/v1alpha3", "EnvoyFilter"),
             ("security.istio.io/v1", "RequestAuthentication"),
-            ("telemetry.istio.io/v1alpha1", "Telemetry"),
             ("extensions.istio.io/v1alpha1", "WasmPlugin"),
         ] {
             let error = Kind::lookup(api_version, kind).expect_err(kind);

@@ -31,6 +31,9 @@ pub mod peer_authentication;
 /// What a sidecar listens on and may reach.
 pub mod sidecar;
 
+/// What sidecars tell of their traffic.
+pub mod telemetry;
+
 /// Kubernetes' own kinds, as far as the mesh reads them.
 pub mod core;
 

@@ -14,6 +14,7 @@ use crate::kind::{Kind, Origin};
 use crate::peer_authentication::PeerAuthentication;
 use crate::refine::refine;
 use crate::sidecar::Sidecar;
+use crate::telemetry::Telemetry;
 use crate::virtual_service::VirtualService;
 
 /// The structural schema of a kind's `spec` with all bounds and rules, as the API server gets it.
@@ -31,6 +32,7 @@ pub fn spec(kind: Kind) -> Value {
         Kind::AuthorizationPolicy => derived::<AuthorizationPolicy>(),
         Kind::PeerAuthentication => derived::<PeerAuthentication>(),
         Kind::Sidecar => derived::<Sidecar>(),
+        Kind::Telemetry => derived::<Telemetry>(),
     };
     structural(&mut schema);
     schema

@@ -20,6 +20,9 @@ mod security;
 /// Sidecars.
 mod sidecar;
 
+/// Telemetries.
+mod telemetry;
+
 use serde_json::{Map, Value, json};
 
 use crate::kind::{Kind, Origin};
@@ -97,6 +100,7 @@ fn tables(kind: Kind, origin: Origin) -> Vec<Placed> {
         Kind::AuthorizationPolicy => (vec![("", security::POLICY_SHARED)], vec![("", security::POLICY_OURS)]),
         Kind::PeerAuthentication => (vec![("", security::PEERS_SHARED)], vec![("", security::PEERS_OURS)]),
         Kind::Sidecar => (sidecar::shared(), sidecar::ours()),
+        Kind::Telemetry => (vec![("", telemetry::SHARED)], vec![("", telemetry::OURS)]),
     };
     match origin {
         Origin::Weft => [shared, ours].concat(),
