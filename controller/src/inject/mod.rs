@@ -20,6 +20,8 @@ pub mod settings;
 pub mod select;
 /// The annotation `proxy.istio.io/config`.
 mod proxy_config;
+/// Who scrapes what.
+pub mod scrape;
 /// What a pod's annotations say.
 mod options;
 /// Probes by way of the sidecar.

@@ -8,6 +8,7 @@ use super::problem::{SettingsError, at, error};
 use super::proxy_config;
 use super::quantity::is_quantity;
 use super::raw::annotation;
+use super::scrape;
 use super::settings::{InjectionSettings, Resources};
 use super::traffic::Plan;
 
@@ -84,6 +85,10 @@ impl Options {
         warn_of_unknown(pod, warnings);
         let config = proxy_config::read(pod, warnings)?;
         let mut env = settings.env.clone();
+        let app_metrics = scrape::app_metrics(|key| annotation(pod, key), settings.ports.metrics);
+        // Where it was injected before, the annotations mean the sidecar, which knows.
+        let app_metrics = app_metrics.or_else(|| scrape::known_to_sidecar(pod));
+        env.extend(app_metrics.filter(|_| settings.prometheus).map(|at| (scrape::SETTING.to_owned(), at)));
         env.extend(config.env);
         Ok(Self {
             redirect: redirect(settings, pod, warnings)?,

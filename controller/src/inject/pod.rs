@@ -7,6 +7,7 @@ use super::options::Options;
 use super::parts::{self, REDIRECT, SIDECAR, VOLUMES};
 use super::probes::{self, Told};
 use super::raw::{annotation, is_native_sidecar, items, list, map, name};
+use super::scrape;
 use super::settings::InjectionSettings;
 
 /// Annotation that says what was put into a pod.
@@ -103,8 +104,8 @@ pub(super) fn mark(pod: &mut Value, settings: &InjectionSettings, revision: &str
     let mut metadata = Value::Object(std::mem::take(metadata));
     let annotations = map(&mut metadata, "annotations");
     annotations.insert(STATUS.to_owned(), json!(status));
-    let scraped = annotations.keys().any(|key| key.starts_with("prometheus.io/"));
-    if settings.prometheus && !scraped {
+    let merged = scrape::is_merged(&|key: &str| annotations.get(key)?.as_str());
+    if settings.prometheus && merged {
         let port = settings.ports.metrics.to_string();
         let scrape = [("scrape", "true"), ("port", port.as_str()), ("path", "/stats/prometheus")];
         annotations.extend(scrape.map(|(key, value)| (format!("prometheus.io/{key}"), json!(value))));

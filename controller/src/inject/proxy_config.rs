@@ -56,6 +56,13 @@ impl ProxyConfig {
                 self.drain_timeout = Some(format!("{seconds}s"));
             }
             "proxyMetadata" => self.metadata(value, &path, warnings)?,
+            // The controller reads it of the pod; of the rest of `tracing` nothing is honoured.
+            "tracing" => {
+                let rest = value.as_object().into_iter().flatten().filter(|(name, _)| *name != "sampling");
+                warnings.extend(
+                    rest.map(|(name, _)| format!("{path}.{name} is not honoured, and has no effect")),
+                );
+            }
             // The application always waits for its sidecar.
             "holdApplicationUntilProxyStarts" => {}
             _ => warnings.push(format!("{path} is not honoured, and has no effect")),
@@ -98,7 +105,7 @@ mod tests {
 
     #[test]
     fn some_of_it_is_honoured() {
-        let text = "concurrency: 2\nterminationDrainDuration: 1m\nproxyMetadata: {WEFT_ACCESS_LOG: json, X: y}\ntracing: {}\n";
+        let text = "concurrency: 2\nterminationDrainDuration: 1m\nproxyMetadata: {WEFT_ACCESS_LOG: json, X: y}\ntracing: {sampling: 5, zipkin: {}}\n";
         let (config, warnings) = config(text);
         let config = config.unwrap();
         assert_eq!(config.drain_timeout.as_deref(), Some("60s"));
@@ -107,7 +114,7 @@ mod tests {
         let path = "metadata.annotations[proxy.istio.io/config]";
         let expected = [
             format!("{path}.proxyMetadata.X is not honoured, and has no effect"),
-            format!("{path}.tracing is not honoured, and has no effect"),
+            format!("{path}.tracing.zipkin is not honoured, and has no effect"),
         ];
         assert_eq!(warnings, expected);
     }

@@ -14,6 +14,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
+use weft_controller::inject::scrape::app_metrics;
 
 use crate::up::agent::{self, Order, Report, Surroundings};
 use crate::up::api::{Event, PodState};
@@ -262,11 +263,16 @@ fn labelled(workload: &Workload, pod: &str) -> Template {
     template
 }
 
+/// Where a sidecar's metrics are.
+const METRICS_PORT: u16 = 15020;
+
 fn sidecar(plan: &PodPlan, template: &Template) -> Result<plan::SidecarPlan, String> {
     let mut sidecar = plan::sidecar(&template.metadata)?;
     let addresses: Vec<String> = plan.address.all().iter().map(ToString::to_string).collect();
     let variable = |name: &str, value: String| (name.to_owned(), value);
     sidecar.env = proxy_config::variables(&template.metadata)?;
+    let annotation = |key: &str| template.metadata.annotations.get(key).map(String::as_str);
+    sidecar.env.extend(app_metrics(annotation, METRICS_PORT).map(|at| variable("WEFT_APP_METRICS", at)));
     // Ours come last: they hold.
     sidecar.env.extend([
         variable("WEFT_POD_NAME", plan.name.clone()),
