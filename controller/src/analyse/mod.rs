@@ -12,6 +12,8 @@ pub mod routes;
 pub mod rules;
 /// Selectors and the pods behind them.
 pub mod selectors;
+/// Telemetries: providers, and others of the same width.
+pub mod telemetry;
 
 use std::collections::BTreeMap;
 
@@ -32,6 +34,7 @@ pub fn analyse(world: &World) -> BTreeMap<ObjectId, Vec<Finding>> {
     routes::routes(world, &mut notes);
     rules::rules(world, &mut notes);
     selectors::selectors(world, &mut notes);
+    telemetry::telemetries(world, &mut notes);
     notes.done()
 }
 
@@ -41,6 +44,7 @@ pub fn beside(world: &World, fragment: Fragment, id: &ObjectId) -> Vec<Finding> 
     let look = match &fragment {
         Fragment::VirtualService(_) => routes::routes,
         Fragment::DestinationRule(_) => rules_and_selectors,
+        Fragment::Telemetry(_) => telemetries_and_selectors,
         _ => selectors::selectors,
     };
     let dirty = world.apply(fragment);
@@ -56,6 +60,11 @@ fn rules_and_selectors(world: &World, notes: &mut Notes) {
     selectors::selectors(world, notes);
 }
 
+fn telemetries_and_selectors(world: &World, notes: &mut Notes) {
+    telemetry::telemetries(world, notes);
+    selectors::selectors(world, notes);
+}
+
 /// Objects that are written in both groups: ours are in force.
 fn twins(world: &World, notes: &mut Notes) {
     let mut hidden = |kind: Kind, name: &ObjectName| {
@@ -68,6 +77,7 @@ fn twins(world: &World, notes: &mut Notes) {
     world.authorization_policies.shadowed().for_each(|name| hidden(Kind::AuthorizationPolicy, name));
     world.peer_authentications.shadowed().for_each(|name| hidden(Kind::PeerAuthentication, name));
     world.sidecars.shadowed().for_each(|name| hidden(Kind::Sidecar, name));
+    world.telemetries.shadowed().for_each(|name| hidden(Kind::Telemetry, name));
 }
 
 #[cfg(test)]

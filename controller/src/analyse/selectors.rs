@@ -31,6 +31,10 @@ pub fn selectors(world: &World, notes: &mut Notes) {
         let Some(selector) = &object.selector else { continue };
         selects(world, notes, Kind::Sidecar, &object.meta, ("spec.workloadSelector", selector));
     }
+    for object in world.telemetries.in_force() {
+        let Some(selector) = &object.selector else { continue };
+        selects(world, notes, Kind::Telemetry, &object.meta, ("spec.selector", selector));
+    }
     for object in world.destination_rules.in_force() {
         let Some(selector) = &object.clients else { continue };
         selects(world, notes, Kind::DestinationRule, &object.meta, ("spec.workloadSelector", selector));

@@ -18,6 +18,8 @@ pub mod policy;
 pub mod route;
 /// Services.
 pub mod service;
+/// What a pod's sidecar tells of its traffic.
+pub mod telemetry;
 /// A pod's own workload.
 pub mod workload;
 

@@ -7,7 +7,7 @@ use weft_core::model::address::{HostBinding, ServicePortRef};
 use weft_core::model::workload::{EgressListener, Inbound, InboundPort, Outbound, Workload};
 
 use super::mtls::PodMtls;
-use super::{Context, address, metadata, policy, scope};
+use super::{Context, address, metadata, policy, scope, telemetry};
 use crate::fragment::kubernetes::Service;
 use crate::fragment::sidecar::{Egress, Ingress, Sidecar};
 
@@ -24,7 +24,7 @@ pub fn workload(context: Context<'_>) -> Option<Workload> {
         trust: context.trust.to_vec(),
         inbound: inbound(context, sidecar.map(Arc::as_ref)),
         outbound: outbound(context, sidecar.map(Arc::as_ref)),
-        telemetry: Arc::default(),
+        telemetry: telemetry::telemetry(context),
     })
 }
 

@@ -79,8 +79,19 @@ pub struct Pod {
     pub meshed: bool,
     /// Whether it shares its node's network (`spec.hostNetwork`): its address is not its own.
     pub host_network: bool,
+    /// Sampling of traces, as its annotations say it.
+    pub sampling: Sampling,
     /// Named ports of its containers.
     pub ports: Arc<[(Arc<str>, u16)]>,
+}
+
+/// Sampling of traces in percent, as a pod's annotations say it.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Sampling {
+    /// `weft.dev/trace-sampling`: goes before every Telemetry.
+    pub own: Option<f64>,
+    /// `tracing.sampling` of `proxy.istio.io/config`: as Istio's, goes behind.
+    pub config: Option<f64>,
 }
 
 /// An EndpointSlice.

@@ -4,6 +4,8 @@ use ipnet::IpNet;
 use weft_core::identity::TrustDomain;
 use weft_core::model::workload::{OutboundMode, PathNormalization};
 
+use super::telemetry::TelemetrySettings;
+
 /// The namespace of mesh-wide objects.
 pub const ROOT_NAMESPACE: &str = "weft-system";
 /// Counts as the root namespace too, so that mesh-wide manifests of Istio apply as they are.
@@ -12,7 +14,7 @@ pub const ISTIO_ROOT_NAMESPACE: &str = "istio-system";
 pub const CLUSTER_DOMAIN: &str = "cluster.local";
 
 /// What is honoured of MeshConfig.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Mesh {
     /// `trustDomain`.
     pub trust_domain: TrustDomain,
@@ -24,6 +26,18 @@ pub struct Mesh {
     pub path_normalization: PathNormalization,
     /// Where pods and services live (`meshRanges`, ours; the ranges of Kubernetes' own defaults where it is silent).
     pub ranges: Vec<IpNet>,
+    /// What is said of telemetry.
+    pub telemetry: TelemetrySettings,
+}
+
+/// Whether a host that settings write, which may leave the domain out, is a service's.
+pub fn is_host(written: &str, host: &str) -> bool {
+    let rest = host.strip_prefix(written);
+    rest.is_some_and(|rest| rest.is_empty() || is_domain(rest.trim_start_matches(".svc")))
+}
+
+fn is_domain(rest: &str) -> bool {
+    rest.strip_prefix('.') == Some(CLUSTER_DOMAIN)
 }
 
 impl Mesh {
@@ -43,6 +57,7 @@ impl Default for Mesh {
             outbound: OutboundMode::default(),
             path_normalization: PathNormalization::default(),
             ranges: vec![net([10, 244, 0, 0], 16), net([10, 96, 0, 0], 12), IpNet::V6(pods6)],
+            telemetry: TelemetrySettings::default(),
         }
     }
 }

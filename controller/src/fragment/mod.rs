@@ -3,10 +3,12 @@
 //! A fragment is the model of `weft-core` with its references still names, and with the conditions on the client
 //! that only the compiler can decide.
 
-/// Mesh-wide settings.
-pub mod mesh;
 /// Names, ages and origins of objects; selectors; visibility.
 pub mod meta;
+/// Telemetries.
+pub mod telemetry;
+/// Mesh-wide settings.
+pub mod mesh;
 /// Kubernetes' own kinds: namespaces, services, pods, endpoint slices.
 pub mod kubernetes;
 /// VirtualServices.
@@ -46,6 +48,8 @@ pub enum Fragment {
     PeerAuthentication(security::PeerAuthentication),
     /// A Sidecar.
     Sidecar(sidecar::Sidecar),
+    /// A Telemetry.
+    Telemetry(telemetry::Telemetry),
 }
 
 /// What tells a fragment from every other.
@@ -71,6 +75,8 @@ pub enum FragmentKey {
     PeerAuthentication(ObjectKey),
     /// A Sidecar.
     Sidecar(ObjectKey),
+    /// A Telemetry.
+    Telemetry(ObjectKey),
 }
 
 impl FragmentKey {
@@ -88,7 +94,8 @@ impl FragmentKey {
             | Self::DestinationRule((_, origin))
             | Self::AuthorizationPolicy((_, origin))
             | Self::PeerAuthentication((_, origin))
-            | Self::Sidecar((_, origin)) => Some(*origin),
+            | Self::Sidecar((_, origin))
+            | Self::Telemetry((_, origin)) => Some(*origin),
             Self::Mesh(_) | Self::Namespace(_) | Self::Service(_) | Self::Pod(_) | Self::EndpointSlice(_) => {
                 None
             }

@@ -11,7 +11,7 @@ use weft_core::model::name::{ObjectName, ResourceName, ServiceName};
 use weft_crds::kind::Kind;
 
 use crate::analyse::notes::id_of;
-use crate::compile::{Context, route, scope};
+use crate::compile::{Context, route, scope, telemetry};
 use crate::fragment::destination_rule::DestinationRule;
 use crate::fragment::meta::{Meta, Selector};
 use crate::push::registry::{Hold, Holding};
@@ -125,6 +125,7 @@ fn of_workload(context: Context<'_>) -> Vec<ObjectId> {
         all.extend(mtls.map(|it| id(Kind::PeerAuthentication, &it.meta)));
     }
     all.extend(scope::sidecar(context).map(|it| id(Kind::Sidecar, &it.meta)));
+    all.extend(telemetry::applicable(context).map(|it| id(Kind::Telemetry, &it.meta)));
     all
 }
 

@@ -11,9 +11,10 @@ use weft_crds::meta::ObjectMeta;
 use super::common;
 use super::findings::Findings;
 use crate::fragment::kubernetes::{
-    EndpointSlice, Namespace, Pod, Service, ServicePort, SliceEndpoint, TargetPort, uid_hash,
+    EndpointSlice, Namespace, Pod, Sampling, Service, ServicePort, SliceEndpoint, TargetPort, uid_hash,
 };
 use crate::fragment::meta::{Meta, Selector};
+use crate::source::yaml;
 
 /// Who may shape a service's traffic for clients elsewhere: namespaces, or `*`.
 const ALLOW_ROUTES_FROM: &str = "weft.dev/allow-routes-from";
@@ -23,6 +24,10 @@ const EXPORT_TO: &str = "networking.istio.io/exportTo";
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// What the injector put into a pod; it cannot be set by hand.
 const STATUS: &str = "weft.dev/status";
+/// Sampling of traces in percent.
+const SAMPLING: &str = "weft.dev/trace-sampling";
+/// Istio's ProxyConfig as YAML.
+const PROXY_CONFIG: &str = "proxy.istio.io/config";
 /// Says that a pod has a sidecar, when it is `istio`.
 const TLS_MODE: &str = "security.istio.io/tlsMode";
 
@@ -106,8 +111,29 @@ pub fn pod(findings: &mut Findings, meta: Meta, object: &written::Pod) -> Pod {
         host_network: object.spec.host_network,
         uid: uid_hash(&object.metadata.uid),
         ports: ports.collect(),
+        sampling: sampling(findings, &object.metadata),
         meta,
     }
+}
+
+/// What the annotations say of traces; what is no percentage is warned about, for the pod runs all the same.
+fn sampling(findings: &mut Findings, meta: &ObjectMeta) -> Sampling {
+    let own = meta.annotation(SAMPLING).map(|text| text.trim().parse::<f64>().ok());
+    let config = meta.annotation(PROXY_CONFIG).and_then(|text| yaml::parse(text).ok()?.into_iter().next());
+    let config = config.map(|document| document.value["tracing"]["sampling"].clone());
+    let config = config.filter(|value| !value.is_null()).map(|value| value.as_f64());
+    Sampling { own: percent(findings, SAMPLING, own), config: percent(findings, PROXY_CONFIG, config) }
+}
+
+fn percent(findings: &mut Findings, key: &str, written: Option<Option<f64>>) -> Option<f64> {
+    let percent = written?.filter(|percent| (0.0..=100.0).contains(percent));
+    if percent.is_none() {
+        findings.warn(
+            format!("metadata.annotations[{key}]"),
+            "sampling is no percentage, 0 to 100: it has no effect",
+        );
+    }
+    percent
 }
 
 /// Whether a sidecar is in the pod: the injector's mark, or a label that says so.

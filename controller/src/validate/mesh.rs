@@ -6,6 +6,7 @@ use weft_core::model::workload::{OutboundMode, PathNormalization};
 
 use super::common;
 use super::findings::Findings;
+use super::mesh_telemetry;
 use crate::fragment::mesh::Mesh;
 use crate::source::yaml;
 
@@ -31,6 +32,7 @@ pub fn mesh(findings: &mut Findings, data: &std::collections::BTreeMap<String, S
     for (name, value) in settings {
         setting(findings, &mut mesh, name, value);
     }
+    mesh.telemetry = mesh_telemetry::settings(findings, settings);
     mesh
 }
 
@@ -48,6 +50,7 @@ fn setting(findings: &mut Findings, mesh: &mut Mesh, name: &str, value: &Value) 
         "outboundTrafficPolicy" => outbound(findings, mesh, &path, value),
         "pathNormalization" => normalization(findings, mesh, &path, value),
         "meshRanges" => ranges(findings, mesh, &path, value),
+        name if mesh_telemetry::NAMES.contains(&name) => {}
         _ => findings.warn(path, "is not honoured yet, and has no effect"),
     }
 }

@@ -31,6 +31,10 @@ pub mod peer_authentication;
 pub mod sidecar;
 /// Kubernetes' own kinds.
 pub mod kubernetes;
+/// Telemetries.
+pub mod telemetry;
+/// Telemetry in mesh-wide settings.
+pub mod mesh_telemetry;
 /// Mesh-wide settings.
 pub mod mesh;
 
@@ -94,6 +98,7 @@ pub fn key_of(id: &ObjectId) -> Option<FragmentKey> {
             Kind::AuthorizationPolicy => FragmentKey::AuthorizationPolicy(key),
             Kind::PeerAuthentication => FragmentKey::PeerAuthentication(key),
             Kind::Sidecar => FragmentKey::Sidecar(key),
+            Kind::Telemetry => FragmentKey::Telemetry(key),
         });
     }
     Some(match (&*id.group, &*id.kind) {
@@ -166,6 +171,10 @@ fn of_kind(findings: &mut Findings, kind: Kind, origin: Origin, object: &Object)
         Kind::Sidecar => {
             let (meta, spec) = typed(findings, object, origin)?;
             Some(Fragment::Sidecar(sidecar::sidecar(findings, meta, &spec)))
+        }
+        Kind::Telemetry => {
+            let (meta, spec) = typed(findings, object, origin)?;
+            Some(Fragment::Telemetry(telemetry::telemetry(findings, meta, &spec)))
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+/// Telemetries.
+mod telemetry;
 /// Traps of the fields' meaning.
 mod traps;
 

@@ -30,6 +30,7 @@ use crate::fragment::mesh::{Mesh, ROOT_NAMESPACE};
 use crate::fragment::meta::Selector;
 use crate::fragment::security::{AuthorizationPolicy, PeerAuthentication};
 use crate::fragment::sidecar::Sidecar;
+use crate::fragment::telemetry::Telemetry;
 use crate::fragment::virtual_service::VirtualService;
 use crate::fragment::{Fragment, FragmentKey};
 
@@ -58,6 +59,8 @@ pub struct World {
     pub peer_authentications: Table<PeerAuthentication>,
     /// Sidecars.
     pub sidecars: Table<Sidecar>,
+    /// Telemetries.
+    pub telemetries: Table<Telemetry>,
     /// What is found by host, by address and by label.
     pub index: Arc<Index>,
     /// Mesh-wide settings by namespace.
@@ -92,6 +95,7 @@ impl World {
                 self.peer_authentications.put(o.meta.clone(), o, |_| Dirty::all())
             }
             Fragment::Sidecar(o) => self.sidecars.put(o.meta.clone(), o, |_| Dirty::all()),
+            Fragment::Telemetry(o) => self.telemetries.put(o.meta.clone(), o, |_| Dirty::workloads()),
         }
     }
 
@@ -117,6 +121,7 @@ impl World {
             }
             FragmentKey::PeerAuthentication(key) => self.peer_authentications.take(key, |_| Dirty::all()),
             FragmentKey::Sidecar(key) => self.sidecars.take(key, |_| Dirty::all()),
+            FragmentKey::Telemetry(key) => self.telemetries.take(key, |_| Dirty::workloads()),
         }
     }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::World;
 use super::dirty::Dirty;
 use crate::fragment::kubernetes::{Pod, Service};
+use crate::fragment::mesh::is_host;
 
 /// A pod: its own workload, its addresses, and the endpoints of the services that may count it in.
 pub(super) fn by_pod(world: &World, pod: &Pod) -> Dirty {
@@ -30,8 +31,9 @@ pub(super) fn by_service(world: &World, service: &Service) -> Dirty {
     let mut dirty = Dirty::of_hosts(std::iter::once(&host).chain(routed));
     addresses(world, &service.addresses, &mut dirty);
     addresses(world, &service.external_addresses, &mut dirty);
+    let collects = world.mesh.telemetry.collectors.iter().any(|collector| is_host(&collector.host, &host));
     dirty.all_workloads =
-        world.sidecars.in_force().any(|s| s.egress.iter().any(|egress| egress.port.is_some()));
+        collects || world.sidecars.in_force().any(|s| s.egress.iter().any(|egress| egress.port.is_some()));
     if let Some(selector) = &service.selector {
         for pod in world.pods_selected(&service.meta.name.namespace, selector) {
             dirty.workloads.insert(pod.meta.name.clone());

@@ -134,7 +134,10 @@ const CONTAINER: Keep =
 
 impl Fields for PodFields {
     const KEEP: Keep = Members(&[
-        metadata!(All, &[("weft.dev/status", Mark)]),
+        metadata!(
+            All,
+            &[("weft.dev/status", Mark), ("weft.dev/trace-sampling", All), ("proxy.istio.io/config", All)]
+        ),
         (
             "spec",
             Members(&[
