@@ -24,7 +24,7 @@ use crate::http::upload::Upload;
 use crate::local::Local;
 use crate::recording::{Recording, finish_own, refuse};
 use crate::telemetry::spans::sinks::Side;
-use crate::telemetry::{AccessEntry, Scope, Span};
+use crate::telemetry::{AccessEntry, Reporter, Scope, Span};
 
 /// The longest time that a request's body may stand still before it is answered (hardening A15).
 const IDLE_BODY: Duration = Duration::from_secs(300);
@@ -44,12 +44,13 @@ pub struct Call {
 }
 
 impl Call {
-    /// A request that begins.
-    pub fn begin(local: &Rc<Local>, from: &Downstream, parts: &mut Parts) -> Self {
-        let mut recording = Recording::begin(local, parts);
+    /// A request that begins, on one side of the exchange.
+    pub fn begin(local: &Rc<Local>, side: Reporter, from: &Downstream, parts: &mut Parts) -> Self {
+        let snapshot = local.mesh.snapshot();
+        let mut recording = Recording::begin(local, &snapshot, side, parts);
         recording.note_ends(from);
         let (hop, upgrade) = (Hop::default(), parts.extensions.remove());
-        Self { snapshot: local.mesh.snapshot(), hop, upgrade, recording: Some(recording) }
+        Self { snapshot, hop, upgrade, recording: Some(recording) }
     }
 
     /// Whether it is gRPC.
@@ -158,7 +159,10 @@ impl Call {
         let Some(mut recording) = self.recording.take() else { return Err(Reason::Internal.into()) };
         let took = recording.started().elapsed();
         mark_response(&mut head.headers, took);
-        recording.note(|entry| entry.upstream_service_time = Some(took));
+        recording.note(|entry| {
+            entry.upstream_service_time = Some(took);
+            entry.put_response(&head.headers);
+        });
         recording.answered(head.status, grpc_status(&head.headers));
         let told = told(recording);
         Ok(match client {

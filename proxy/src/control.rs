@@ -12,6 +12,7 @@ use weft_core::identity::{IdentityError, SpiffeId, TrustDomain};
 use weft_core::snapshot::Snapshot;
 
 use crate::admin::Admin;
+use crate::app_metrics::AppMetrics;
 use crate::clock::Clock;
 use crate::collectors;
 use crate::config::stream::sweep_forever;
@@ -57,6 +58,7 @@ pub struct ControlTasks {
     health: (Vec<TcpListener>, Health),
     metrics: Vec<TcpListener>,
     dialer: Dialer,
+    app_metrics: Option<AppMetrics>,
 }
 
 /// Why the control plane cannot start.
@@ -85,6 +87,9 @@ pub enum ControlError {
     /// What injection wrote of probes cannot be read.
     #[error(transparent)]
     Probes(#[from] ProbesError),
+    /// What injection wrote of the application's metrics cannot be read.
+    #[error("WEFT_APP_METRICS: {0}")]
+    AppMetrics(String),
 }
 
 impl Control {
@@ -131,6 +136,7 @@ impl Control {
                 control.health(probes(&settings.pod, dialer)?),
             ),
             metrics: listen("metrics", settings.ports.metrics, "WEFT_METRICS_PORT")?,
+            app_metrics: app_metrics(&settings.pod)?,
             control: control.clone(),
             dialer,
             stream,
@@ -165,12 +171,11 @@ impl Control {
 impl ControlTasks {
     /// Runs until the sidecar is over.
     pub async fn run(self) {
-        let Self { control, stream, keeper, dialer, .. } = self;
+        let Self { control, stream, keeper, dialer, app_metrics: app, .. } = self;
         let (admin_at, admin) = self.admin;
         let ((health_at, health), metrics) = (self.health, self.metrics);
-        let scrape =
-            Scrape { telemetry: control.telemetry.clone(), mesh: control.mesh.clone(), epoch: control.epoch };
-        let scrape = Arc::new(scrape);
+        let (telemetry, mesh) = (control.telemetry.clone(), control.mesh.clone());
+        let scrape = Arc::new(Scrape { telemetry, mesh, epoch: control.epoch, app });
         let shutdown = control.shutdown.clone();
         tokio::spawn(stream.run());
         tokio::spawn(keeper.run());
@@ -210,6 +215,10 @@ fn identity(pod: &PodSettings) -> Result<SpiffeId, IdentityError> {
 
 fn probes(pod: &PodSettings, dialer: Dialer) -> Result<Probes, ProbesError> {
     Probes::read(pod.app_probes.as_deref(), pod.ips.first().copied(), dialer)
+}
+
+fn app_metrics(pod: &PodSettings) -> Result<Option<AppMetrics>, ControlError> {
+    pod.app_metrics.as_deref().map(AppMetrics::parse).transpose().map_err(ControlError::AppMetrics)
 }
 
 fn listen_admin(at: SocketAddr) -> Result<TcpListener, ControlError> {

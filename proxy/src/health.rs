@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::StatusCode;
 use tokio::time::Instant;
 
+use crate::app_metrics::{AppMetrics, append};
 use crate::config::Mesh;
 use crate::drain::{Phase, Shutdown};
 use crate::identity::Credentials;
@@ -41,6 +42,8 @@ pub struct Scrape {
     pub mesh: Mesh,
     /// From when the clock of ejections counts.
     pub epoch: Instant,
+    /// The application's own metrics.
+    pub app: Option<AppMetrics>,
 }
 
 impl Health {
@@ -89,10 +92,25 @@ impl Health {
 }
 
 impl Scrape {
+    async fn all(&self) -> Vec<u8> {
+        let mut text = self.render().into_bytes();
+        let Some(app) = &self.app else { return text };
+        match app.fetch().await {
+            Ok(metrics) => append(&mut text, &metrics),
+            Err(reason) => {
+                tracing::debug!(reason, "the application's metrics cannot be had");
+                self.telemetry.metrics.app_scrape_failures.inc();
+            }
+        }
+        text
+    }
+
     fn render(&self) -> String {
-        let mut text = self.telemetry.render();
+        let snapshot = self.mesh.snapshot();
+        let told = snapshot.workload().map(|workload| workload.telemetry.metrics.clone()).unwrap_or_default();
+        let mut text = self.telemetry.render_as(&told);
         let now = u64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        clusters::render(&mut text, &self.mesh.snapshot(), now);
+        clusters::render(&mut text, &snapshot, now);
         text
     }
 }
@@ -112,7 +130,7 @@ impl Answers for Health {
 impl Answers for Scrape {
     async fn answer(&self, question: Question) -> Answer {
         match question.path.as_str() {
-            "/stats/prometheus" | "/metrics" => web::metrics(self.render()),
+            "/stats/prometheus" | "/metrics" => web::metrics(self.all().await),
             _ => web::text(StatusCode::NOT_FOUND, "try /stats/prometheus or /metrics\n"),
         }
     }

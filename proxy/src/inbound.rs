@@ -170,7 +170,7 @@ async fn serve_opaque(
     mut record: TcpRecord,
 ) {
     let downstream = visit.incoming.downstream.clone();
-    record.log = opaque::log_entry(ctx, &downstream, dialled.as_ref());
+    record.log = opaque::log_entry(ctx, Reporter::Destination, &downstream, dialled.as_ref());
     match Box::pin(dial(ctx.clone(), visit.incoming, dialled)).await {
         Ok(upstream) => {
             let scope = Box::pin(scope(ctx, &downstream));

@@ -80,7 +80,7 @@ struct InboundHttp {
 impl Handle for InboundHttp {
     async fn handle(self: Rc<Self>, request: Request<Received>) -> Result<Response<Body>, CutError> {
         let (mut parts, body) = request.into_parts();
-        let mut call = Call::begin(&self.local, &self.from.downstream, &mut parts);
+        let mut call = Call::begin(&self.local, Reporter::Destination, &self.from.downstream, &mut parts);
         match self.answer(&mut call, &mut parts, body).await {
             Ok(response) => Ok(response),
             Err(refusal) if refusal.reason == Reason::NotSent && self.version == HttpVersion::Http2 => {

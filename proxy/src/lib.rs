@@ -81,12 +81,16 @@ pub mod judge;
 pub mod outbound;
 /// Connections from outside.
 pub mod inbound;
+/// Connections whose clients have to take each answer in time.
+mod impatient;
 /// A small HTTP server for people and probes.
 pub mod web;
 /// The administration interface.
 pub mod admin;
 /// The application's probes, asked from inside its pod.
 pub mod probes;
+/// The application's own metrics.
+pub mod app_metrics;
 /// Readiness, liveness, metrics.
 pub mod health;
 /// Configuration, identity, telemetry and administration, beside the workers.

@@ -23,7 +23,7 @@ use crate::downstream::{Downstream, Refusal, Stop};
 use crate::io::Io;
 use crate::pool::ConnectFault;
 use crate::tcp::{self, End, Traffic};
-use crate::telemetry::{AccessEntry, Scope, ServiceLabels, TcpRecord};
+use crate::telemetry::{AccessEntry, Reporter, Scope, ServiceLabels, TcpRecord, Text};
 use crate::tls::Alpn;
 
 /// Endpoints that are tried before a connection is given up: nothing was sent to any of them.
@@ -237,21 +237,21 @@ pub fn stop(ctx: &Context, client: Option<Io>, mut record: TcpRecord, stop: Stop
 /// What the access log shows of a connection; `None` while it is off.
 pub fn log_entry(
     ctx: &Context,
+    side: Reporter,
     downstream: &Downstream,
     upstream: Option<&Upstream>,
 ) -> Option<Box<AccessEntry>> {
     let shared = ctx.local.telemetry.shared();
-    if !shared.access_log.is_on() {
-        return None;
-    }
-    let mut entry = AccessEntry::begin(shared.clock.now() - downstream.accepted.elapsed());
-    entry.requested_server_name = downstream.sni.as_deref().unwrap_or_default().to_owned();
-    entry.source_principal = downstream.peer.as_ref().map_or_else(String::new, ToString::to_string);
+    let logs =
+        shared.access_log.logs(ctx.workload().map(|workload| workload.telemetry.clone()).as_ref(), side)?;
+    let mut entry = AccessEntry::begin(shared.clock.now() - downstream.accepted.elapsed(), logs);
+    entry.put(Text::ServerName, downstream.sni.as_deref().unwrap_or_default());
+    entry.source_principal.clone_from(&downstream.peer);
     entry.downstream_local_address = Some(downstream.destination);
     entry.downstream_remote_address = Some(downstream.client);
     if let Some(upstream) = upstream {
         let way = upstream.way.as_ref();
-        entry.upstream_cluster = way.map_or_else(String::new, |way| way.cluster.cluster.name.to_string());
+        entry.upstream_cluster = way.map(|way| Arc::clone(&way.cluster.cluster));
         entry.upstream_host = upstream.io.peer_addr().ok();
         entry.upstream_local_address = upstream.io.tcp().local_addr().ok();
     }

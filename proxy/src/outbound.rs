@@ -55,7 +55,7 @@ pub async fn serve(ctx: Rc<Context>, entry: Entry, tcp: TcpStream, client: Socke
     match Box::pin(arrive(&ctx, &entry, &mut io, client)).await {
         Ok(Arrived::Http(version, outgoing)) => (ctx.http.outgoing)(io, version, outgoing).await,
         Ok(Arrived::Opaque(outgoing, upstream)) => {
-            record.log = opaque::log_entry(&ctx, &outgoing.downstream, Some(&upstream));
+            record.log = opaque::log_entry(&ctx, Reporter::Source, &outgoing.downstream, Some(&upstream));
             let scope = scope(&ctx, upstream.way.as_deref(), upstream.endpoint.as_deref());
             let never = std::future::pending();
             let scope = std::future::ready(scope);

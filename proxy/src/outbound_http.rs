@@ -69,7 +69,7 @@ struct OutboundHttp {
 impl Handle for OutboundHttp {
     async fn handle(self: Rc<Self>, request: Request<Incoming>) -> Result<Response<Body>, CutError> {
         let (mut parts, body) = request.into_parts();
-        let mut call = Call::begin(&self.local, &self.from.downstream, &mut parts);
+        let mut call = Call::begin(&self.local, Reporter::Source, &self.from.downstream, &mut parts);
         match self.answer(&mut call, &mut parts, body).await {
             Ok(response) => Ok(response),
             Err(refusal) => Ok(call.refuse(refusal, TRUSTED)),
@@ -142,7 +142,7 @@ impl OutboundHttp {
         let cluster = target.cluster.ok_or(Refusal::from(Reason::NoCluster))?;
         call.note(|entry| {
             entry.route_name = Arc::clone(&matched.rule.rule.source.name);
-            entry.upstream_cluster = cluster.cluster.name.to_string();
+            entry.upstream_cluster = Some(Arc::clone(&cluster.cluster));
         });
         route::apply(parts, matched, &target).ok_or(Refusal::from(Reason::BadPath))?;
         let plan = Plan {

@@ -3,11 +3,12 @@
 use std::rc::Rc;
 
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
+use http::{HeaderValue, Response, StatusCode, Version};
 use http_body::Body as _;
 use tokio::time::Instant;
 use weft_core::http::grpc::is_grpc;
 use weft_core::reason::Reason;
+use weft_core::snapshot::Snapshot;
 
 use crate::downstream::Downstream;
 use crate::http::answer::{Asker, POLICY, answer_with, status_of};
@@ -16,7 +17,7 @@ use crate::http::head::{Refusal, authority};
 use crate::http::upload::Upload;
 use crate::local::Local;
 use crate::pool::Lease;
-use crate::telemetry::{AccessEntry, AppProtocol, RequestRecord, Scope, Span, SpanEnd};
+use crate::telemetry::{AccessEntry, AppProtocol, Logs, Reporter, RequestRecord, Scope, Span, SpanEnd, Text};
 
 /// The record of a request. A request that is dropped unfinished was left by its client: counted as such.
 pub struct Recording {
@@ -28,14 +29,15 @@ pub struct Recording {
 
 impl Recording {
     /// A request that begins.
-    pub fn begin(local: &Rc<Local>, parts: &Parts) -> Self {
+    pub fn begin(local: &Rc<Local>, snapshot: &Snapshot, side: Reporter, parts: &Parts) -> Self {
         let mut record = RequestRecord::begin(Instant::now());
         record.outcome.protocol = if is_grpc(&parts.headers) { AppProtocol::Grpc } else { AppProtocol::Http };
+        let told = snapshot.workload().map(|workload| &workload.telemetry);
         let shared = local.telemetry.shared();
         record.tapped = shared.taps.want(parts.method.as_str(), target(parts));
-        if record.tapped || shared.access_log.is_on() {
-            record.log = Some(Box::new(entry(local, parts)));
-        }
+        let logs = shared.access_log.logs(told, side);
+        let logs = logs.or_else(|| record.tapped.then(|| shared.access_log.none(side)));
+        record.log = logs.map(|logs| Box::new(entry(local, logs, parts)));
         Self { local: Rc::clone(local), record: Some(record), span: None }
     }
 
@@ -104,8 +106,8 @@ impl Recording {
         self.note(|entry| {
             entry.downstream_remote_address = Some(downstream.client);
             entry.downstream_local_address = Some(downstream.destination);
-            entry.requested_server_name = downstream.sni.as_deref().unwrap_or("").to_owned();
-            entry.source_principal = downstream.peer.as_ref().map_or_else(String::new, ToString::to_string);
+            entry.put(Text::ServerName, downstream.sni.as_deref().unwrap_or_default());
+            entry.source_principal.clone_from(&downstream.peer);
         });
     }
 
@@ -174,29 +176,23 @@ impl Drop for Recording {
     }
 }
 
-fn entry(local: &Local, parts: &Parts) -> AccessEntry {
-    let mut entry = AccessEntry::begin(local.telemetry.shared().clock.now());
-    entry.method = parts.method.as_str().to_owned();
-    entry.path = target(parts).to_owned();
+fn entry(local: &Local, logs: Logs, parts: &Parts) -> AccessEntry {
+    let mut entry = AccessEntry::begin(local.telemetry.shared().clock.now(), logs);
+    entry.put(Text::Method, parts.method.as_str());
+    entry.put(Text::Path, target(parts));
     entry.protocol = match parts.version {
         Version::HTTP_2 => "HTTP/2",
         Version::HTTP_10 => "HTTP/1.0",
         _ => "HTTP/1.1",
     };
-    entry.authority = authority(&parts.uri, &parts.headers).to_owned();
-    entry.user_agent = text(&parts.headers, header::USER_AGENT.as_str());
-    entry.x_forwarded_for = text(&parts.headers, "x-forwarded-for");
-    entry.request_id = text(&parts.headers, "x-request-id");
+    entry.put(Text::Authority, authority(&parts.uri, &parts.headers));
+    entry.put_request(&parts.headers);
     entry
 }
 
 /// The path with its query.
 fn target(parts: &Parts) -> &str {
     parts.uri.path_and_query().map_or("", |path| path.as_str())
-}
-
-fn text(headers: &HeaderMap, name: &str) -> String {
-    headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).unwrap_or_default()
 }
 
 /// Answers in the application's stead, and counts it.

@@ -50,6 +50,9 @@ pub struct PodSettings {
     /// The probes of the pod's containers, as JSON; injection writes it.
     #[arg(long, env = "WEFT_APP_PROBES", hide = true)]
     pub app_probes: Option<String>,
+    /// Where the application has metrics of its own, `PORT/PATH`; injection writes it.
+    #[arg(long, env = "WEFT_APP_METRICS", hide = true)]
+    pub app_metrics: Option<String>,
     /// Trust domain that the certificate is asked for.
     #[arg(long, env = "WEFT_TRUST_DOMAIN", default_value = "cluster.local")]
     pub trust_domain: String,

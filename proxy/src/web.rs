@@ -18,12 +18,16 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
+use crate::impatient::Impatient;
+
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 64;
 /// Connections at a time.
 const MAX_CONNECTIONS: usize = 64;
 /// A client that sends no request for this long is let go.
 const IDLE: Duration = Duration::from_secs(30);
+/// The longest that a client may take for one answer: who reads a byte a second keeps others from being served.
+const TAKING: Duration = Duration::from_secs(30);
 /// The pause after accepting failed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -109,8 +113,8 @@ async fn serve_connection<A: Answers>(stream: TcpStream, from: SocketAddr, answe
     });
     let mut server = http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(IDLE).max_buf_size(16 * 1024);
-    // Whoever goes away in the middle is no concern of ours.
-    let _ = server.serve_connection(TokioIo::new(stream), service).await;
+    // Whoever goes away in the middle, or takes too long, is no concern of ours.
+    let _ = server.serve_connection(TokioIo::new(Impatient::new(stream, TAKING)), service).await;
 }
 
 impl Question {
@@ -145,7 +149,7 @@ pub fn json(value: &serde_json::Value) -> Answer {
 }
 
 /// Prometheus' text format.
-pub fn metrics(body: String) -> Answer {
+pub fn metrics(body: impl Into<Bytes>) -> Answer {
     with_type(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", body.into())
 }
 

@@ -274,7 +274,7 @@ fn known(text: &mut String, name: &str, value: &str) {
 }
 
 /// Adds `name="value"`, with the value escaped as the text format asks.
-fn label(text: &mut String, name: &str, value: &str) {
+pub(super) fn label(text: &mut String, name: &str, value: &str) {
     let comma = if text.is_empty() { "" } else { "," };
     let _ = write!(text, "{comma}{name}=\"");
     for c in value.chars() {

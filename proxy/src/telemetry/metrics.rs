@@ -23,6 +23,8 @@ pub struct Metrics {
     pub access_log_dropped: IntCounter,
     /// `weft_spans_total{result}`: `exported`, `failed` (the collector did not take them), `dropped` (no room).
     pub spans: IntCounterVec,
+    /// `weft_app_scrape_failures_total`: scrapes in which the application's own metrics were missing.
+    pub app_scrape_failures: IntCounter,
     /// `weft_controller_connected`: 1 while the stream is up.
     pub controller_connected: IntGauge,
     /// `weft_controller_connections_total{result}`.
@@ -59,6 +61,11 @@ impl Metrics {
                 "Lines that nobody read in time.",
             ),
             spans: counters(r, "weft_spans_total", "Spans by what became of them.", &["result"]),
+            app_scrape_failures: counter(
+                r,
+                "weft_app_scrape_failures_total",
+                "Scrapes in which the application's own metrics were missing.",
+            ),
             controller_connected: gauge(
                 r,
                 "weft_controller_connected",

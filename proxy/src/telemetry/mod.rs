@@ -5,7 +5,11 @@
 
 /// The labels of Istio's metrics.
 pub mod labels;
-/// Lines of the access log, written by a thread of their own.
+/// What the access log shows of one request or connection.
+pub mod entry;
+/// Lines of the access log.
+mod line;
+/// The access log, written by a thread of its own.
 pub mod access_log;
 /// The sidecar's own log.
 pub mod log;
@@ -15,6 +19,8 @@ pub mod process;
 pub mod metrics;
 /// Spans of requests that are traced.
 pub mod spans;
+/// Series as a Telemetry wants them shown.
+mod shown;
 /// Time series of requests and connections.
 pub mod series;
 /// Requests as they end, for people who watch.
@@ -28,7 +34,8 @@ pub mod record;
 /// Clusters as they stand.
 pub mod clusters;
 
-pub use access_log::{AccessEntry, AccessLog};
+pub use access_log::AccessLog;
+pub use entry::{AccessEntry, Logs, Text};
 pub use labels::{AppProtocol, Outcome, PeerRef, Reporter, ScopeRef, Security, ServiceLabels};
 pub use metrics::Metrics;
 pub use record::{RequestRecord, TcpRecord};

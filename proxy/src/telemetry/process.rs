@@ -1,4 +1,5 @@
-//! Memory, CPU and descriptors of this process, by the names that Prometheus' clients use.
+//! Memory, CPU and descriptors of this process, by the names that Prometheus' clients use behind `weft_`: the
+//! application's own stand beside them in one scrape.
 
 use std::fmt::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -6,21 +7,21 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// Clock ticks a second in /proc, on every Linux.
 const TICKS: f64 = 100.0;
 
-/// Appends `process_*` as far as /proc tells.
+/// Appends `weft_process_*` as far as /proc tells.
 pub(super) fn render(text: &mut String, now: SystemTime) {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     if let Some(stat) = Stat::parse(&stat) {
-        put(text, "process_cpu_seconds_total", "counter", stat.cpu_ticks / TICKS);
-        put(text, "process_resident_memory_bytes", "gauge", stat.resident_pages * page_size());
-        put(text, "process_virtual_memory_bytes", "gauge", stat.virtual_bytes);
-        put(text, "process_threads", "gauge", stat.threads);
-        put(text, "process_start_time_seconds", "gauge", started(&stat, now));
+        put(text, "weft_process_cpu_seconds_total", "counter", stat.cpu_ticks / TICKS);
+        put(text, "weft_process_resident_memory_bytes", "gauge", stat.resident_pages * page_size());
+        put(text, "weft_process_virtual_memory_bytes", "gauge", stat.virtual_bytes);
+        put(text, "weft_process_threads", "gauge", stat.threads);
+        put(text, "weft_process_start_time_seconds", "gauge", started(&stat, now));
     }
     if let Ok(open) = std::fs::read_dir("/proc/self/fd") {
-        put(text, "process_open_fds", "gauge", open.count() as f64);
+        put(text, "weft_process_open_fds", "gauge", open.count() as f64);
     }
     if let Ok((soft, _)) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE) {
-        put(text, "process_max_fds", "gauge", soft as f64);
+        put(text, "weft_process_max_fds", "gauge", soft as f64);
     }
 }
 

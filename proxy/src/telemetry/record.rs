@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use weft_core::reason::Reason;
 
-use super::access_log::AccessEntry;
+use super::entry::AccessEntry;
 use super::labels::Outcome;
 use super::scope::{Scope, WorkerTelemetry};
 use super::tap::Ended;
@@ -80,9 +80,10 @@ impl RequestRecord {
             self.show(telemetry, took);
         }
         if let Some(mut entry) = self.log {
-            entry.end(self.outcome, self.policy, took);
             (entry.bytes_received, entry.bytes_sent) = (self.request_bytes, self.response_bytes);
-            telemetry.shared().access_log.write(entry);
+            if entry.end(self.outcome, self.policy, took) {
+                telemetry.shared().access_log.write(entry);
+            }
         }
     }
 }
@@ -138,10 +139,11 @@ impl TcpRecord {
         count_rejection(telemetry, self.reason, self.policy.as_deref());
         if let Some(mut entry) = self.log {
             let outcome = Outcome { reason: self.reason, ..Outcome::default() };
-            entry.end(outcome, self.policy, now.saturating_duration_since(self.started));
             entry.bytes_received += self.received;
             entry.bytes_sent += self.sent;
-            telemetry.shared().access_log.write(entry);
+            if entry.end(outcome, self.policy, now.saturating_duration_since(self.started)) {
+                telemetry.shared().access_log.write(entry);
+            }
         }
     }
 }

@@ -8,9 +8,11 @@ use std::fmt::Write;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use weft_core::model::telemetry::{Metric, Metrics, Sides};
 use weft_core::reason::Reason;
 
 use super::labels::{Outcome, ScopeLabels};
+use super::shown::{Shown, shown};
 
 /// The most series of requests, and the most of connections.
 pub const MAX_SERIES: usize = 2000;
@@ -140,36 +142,43 @@ impl Store {
         self.len() == 0
     }
 
-    /// Appends every series in Prometheus' text format.
-    pub fn render(&self, text: &mut String) {
-        self.render_requests(text);
-        self.render_connections(text);
+    /// Appends every series in Prometheus' text format, as a Telemetry wants them shown.
+    pub fn render(&self, text: &mut String, told: &Sides<Metrics>) {
+        self.render_requests(text, told);
+        self.render_connections(text, told);
     }
 
-    fn render_requests(&self, text: &mut String) {
+    fn render_requests(&self, text: &mut String, told: &Sides<Metrics>) {
         let entries = self.requests.lock();
-        counter(text, "istio_requests_total", &entries, |s: &RequestShard| s.duration_micros.count());
+        let requests = shown(told, Metric::RequestCount, series(&entries));
+        counter(text, Metric::RequestCount, &requests, |s: &RequestShard| s.duration_micros.count());
         type Pick = fn(&RequestShard) -> &Histogram;
-        let histograms: [(&str, u64, Pick); 3] = [
-            ("istio_request_duration_milliseconds", 1000, |s| &s.duration_micros),
-            ("istio_request_bytes", 1, |s| &s.request_bytes),
-            ("istio_response_bytes", 1, |s| &s.response_bytes),
+        let histograms: [(Metric, u64, Pick); 3] = [
+            (Metric::RequestDuration, 1000, |s| &s.duration_micros),
+            (Metric::RequestSize, 1, |s| &s.request_bytes),
+            (Metric::ResponseSize, 1, |s| &s.response_bytes),
         ];
-        for (name, scale, pick) in histograms {
-            type_line(text, name, "histogram");
-            for (labels, entry) in entries.iter() {
-                let parts: Vec<_> = entry.shards.iter().map(|(_, shard)| pick(shard)).collect();
-                render_histogram(text, name, labels, scale, &parts);
+        for (metric, scale, pick) in histograms {
+            type_line(text, metric.name(), "histogram");
+            for (labels, shards) in shown(told, metric, series(&entries)) {
+                let parts: Vec<_> = shards.into_iter().map(pick).collect();
+                render_histogram(text, metric.name(), &labels, scale, &parts);
             }
         }
     }
 
-    fn render_connections(&self, text: &mut String) {
+    fn render_connections(&self, text: &mut String, told: &Sides<Metrics>) {
         let entries = self.tcp.lock();
-        counter(text, "istio_tcp_connections_opened_total", &entries, |s: &TcpShard| s.opened.get());
-        counter(text, "istio_tcp_connections_closed_total", &entries, |s| s.closed.get());
-        counter(text, "istio_tcp_sent_bytes_total", &entries, |s| s.sent.get());
-        counter(text, "istio_tcp_received_bytes_total", &entries, |s| s.received.get());
+        type Pick = fn(&TcpShard) -> u64;
+        let counters: [(Metric, Pick); 4] = [
+            (Metric::TcpOpenedConnections, |s| s.opened.get()),
+            (Metric::TcpClosedConnections, |s| s.closed.get()),
+            (Metric::TcpSentBytes, |s| s.sent.get()),
+            (Metric::TcpReceivedBytes, |s| s.received.get()),
+        ];
+        for (metric, value) in counters {
+            counter(text, metric, &shown(told, metric, series(&entries)), value);
+        }
     }
 }
 
@@ -301,10 +310,17 @@ fn type_line(text: &mut String, name: &str, kind: &str) {
     let _ = writeln!(text, "# TYPE {name} {kind}");
 }
 
-fn counter<S>(text: &mut String, name: &str, entries: &HashMap<String, Entry<S>>, value: impl Fn(&S) -> u64) {
+fn series<S>(entries: &HashMap<String, Entry<S>>) -> impl Iterator<Item = (&str, Vec<&S>)> {
+    entries
+        .iter()
+        .map(|(labels, entry)| (&**labels, entry.shards.iter().map(|(_, shard)| &**shard).collect()))
+}
+
+fn counter<S>(text: &mut String, metric: Metric, series: &Shown<'_, S>, value: impl Fn(&S) -> u64) {
+    let name = metric.name();
     type_line(text, name, "counter");
-    for (labels, entry) in entries {
-        let sum: u64 = entry.shards.iter().map(|(_, shard)| value(shard)).sum();
+    for (labels, shards) in series {
+        let sum: u64 = shards.iter().map(|shard| value(shard)).sum();
         let _ = writeln!(text, "{name}{{{labels}}} {sum}");
     }
 }

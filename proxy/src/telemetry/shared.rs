@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use weft_core::model::telemetry::{self as model, Sides};
+
 use super::access_log::AccessLog;
 use super::metrics::Metrics;
 use super::series::{MAX_SERIES, Store};
@@ -28,10 +30,10 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
-    /// Telemetry whose access log goes to standard output.
+    /// Telemetry whose access log goes to the standard streams; `format` is what holds where the controller says nothing.
     pub fn new(format: AccessLogFormat, clock: Clock) -> Self {
         let metrics = Arc::new(Metrics::new());
-        let access_log = AccessLog::to_stdout(format, metrics.access_log_dropped.clone());
+        let access_log = AccessLog::to_streams(format, metrics.access_log_dropped.clone());
         Self {
             metrics,
             series: Arc::new(Store::new(MAX_SERIES)),
@@ -42,10 +44,15 @@ impl Telemetry {
         }
     }
 
-    /// All metrics in Prometheus' text format.
+    /// All metrics in Prometheus' text format, with nothing that a Telemetry changes.
     pub fn render(&self) -> String {
+        self.render_as(&Sides::default())
+    }
+
+    /// All metrics in Prometheus' text format, as a Telemetry wants them shown.
+    pub fn render_as(&self, told: &Sides<model::Metrics>) -> String {
         let mut text = String::with_capacity(64 * 1024);
-        self.series.render(&mut text);
+        self.series.render(&mut text, told);
         self.metrics.render(&mut text, self.clock.now());
         text
     }

@@ -45,9 +45,13 @@ async fn a4_a8_a12_a13_each_have_their_status() {
         is_refused(&sends("GET / HTTP/1.1\r\nHost: a\0b\r\n\r\n").await, 400);
         is_refused(&sends("GET / HTTP/2.0\r\nHost: a\r\n\r\n").await, 505);
         let target = "a".repeat(17 << 10);
-        is_refused(&sends(&format!("GET /{target} HTTP/1.1\r\nHost: a\r\n\r\n")).await, 414);
+        let long = sends(&format!("GET /{target} HTTP/1.1\r\nHost: a\r\n\r\n")).await;
+        is_refused(&long, 414);
+        assert!(long.0.contains("x-weft-reason: uri_too_long\r\n"), "{}", long.0);
         let fields = "x: y\r\n".repeat(101);
-        is_refused(&sends(&format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n")).await, 431);
+        let large = sends(&format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n")).await;
+        is_refused(&large, 431);
+        assert!(large.0.contains("x-weft-reason: head_too_large\r\n"), "{}", large.0);
     })
     .await;
 }
@@ -56,6 +60,7 @@ async fn a4_a8_a12_a13_each_have_their_status() {
 async fn a14_a_head_that_does_not_come_is_answered_and_closed() {
     on_worker(async {
         let (answer, upstream) = sends("GET / HTTP/1.1\r\nHo").await;
+        assert!(answer.contains("x-weft-reason: request_timeout\r\n"), "{answer}");
         is_refused(&(answer, upstream), 408);
     })
     .await;
@@ -105,16 +110,19 @@ async fn a6_a_bad_chunk_aborts_the_upstream_and_is_the_clients_fault() {
 async fn b1_b2_b5_b15_hosts_and_methods() {
     on_worker(async {
         let close = "Connection: close\r\n\r\n";
-        for (head, status) in [
-            ("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n", 400),
-            ("GET / HTTP/1.1\r\n", 400),
-            ("GET / HTTP/1.1\r\nHost: u@a\r\n", 400),
-            ("GET / HTTP/1.1\r\nHost: a:99999\r\n", 400),
-            ("GET * HTTP/1.1\r\nHost: a\r\n", 400),
-            ("TRACE / HTTP/1.1\r\nHost: a\r\n", 405),
-            ("CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n", 405),
+        for (head, status, reason) in [
+            ("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n", 400, "bad_request"),
+            ("GET / HTTP/1.1\r\n", 400, "bad_request"),
+            ("GET / HTTP/1.1\r\nHost: u@a\r\n", 400, "bad_request"),
+            ("GET / HTTP/1.1\r\nHost: a:99999\r\n", 400, "bad_request"),
+            ("GET * HTTP/1.1\r\nHost: a\r\n", 400, "bad_request"),
+            ("TRACE / HTTP/1.1\r\nHost: a\r\n", 405, "method_refused"),
+            ("GET /a%00b HTTP/1.1\r\nHost: a\r\n", 400, "bad_path"),
+            ("CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n", 405, "method_refused"),
         ] {
-            is_refused(&sends(&format!("{head}{close}")).await, status);
+            let seen = sends(&format!("{head}{close}")).await;
+            is_refused(&seen, status);
+            assert!(seen.0.contains(&format!("x-weft-reason: {reason}\r\n")), "{head}: {}", seen.0);
         }
     })
     .await;

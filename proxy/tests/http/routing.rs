@@ -141,6 +141,7 @@ async fn the_first_rule_that_matches_decides() {
         client.send("GET /tea HTTP/1.1\r\nHost: reviews\r\n\r\n").await;
         let answer = client.message().await;
         assert!(answer.starts_with("HTTP/1.1 418 ") && answer.ends_with("short"), "{answer}");
+        assert!(answer.contains("x-weft-reason: direct_response\r\n"), "{answer}");
 
         client.send("GET /x HTTP/1.1\r\nHost: reviews\r\n\r\n").await;
         let answer = client.message().await;

@@ -14,6 +14,7 @@ mod parse;
 pub struct Filter {
     source: Arc<str>,
     expression: Expression,
+    headers: Vec<http::HeaderName>,
 }
 
 /// What is asked.
@@ -147,8 +148,6 @@ attributes! {
     Peer = "connection.uri_san_peer_certificate" Text,
     /// The route rule.
     Route = "xds.route_name" Text,
-    /// The cluster.
-    Cluster = "xds.cluster_name" Text,
     /// Ours: why the mesh answered itself.
     Reason = "weft.reason" Text,
     /// Ours: the policy that refused.
@@ -171,7 +170,10 @@ impl Filter {
     /// # Errors
     /// What of it is not understood, and where.
     pub fn parse(source: &str) -> Result<Self, FilterError> {
-        Ok(Self { source: source.into(), expression: parse::expression(source)? })
+        let expression = parse::expression(source)?;
+        let mut headers = Vec::new();
+        expression.collect(&mut headers);
+        Ok(Self { source: source.into(), expression, headers })
     }
 
     /// As it was written.
@@ -185,10 +187,8 @@ impl Filter {
     }
 
     /// The request headers that it asks for.
-    pub fn request_headers(&self) -> Vec<&http::HeaderName> {
-        let mut names = Vec::new();
-        self.expression.collect(&mut names);
-        names
+    pub fn request_headers(&self) -> &[http::HeaderName] {
+        &self.headers
     }
 }
 
@@ -213,14 +213,14 @@ impl Expression {
         }
     }
 
-    fn collect<'a>(&'a self, names: &mut Vec<&'a http::HeaderName>) {
+    fn collect(&self, names: &mut Vec<http::HeaderName>) {
         let attribute = match self {
             Self::Any(all) | Self::All(all) => return all.iter().for_each(|one| one.collect(names)),
             Self::Not(one) => return one.collect(names),
             Self::Has(a) | Self::True(a) | Self::Compare(a, ..) | Self::In(a, _) | Self::Text(a, ..) => a,
         };
         if let Attribute::RequestHeader(name) = attribute {
-            names.push(name);
+            names.push(name.clone());
         }
     }
 }

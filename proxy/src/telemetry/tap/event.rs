@@ -8,7 +8,7 @@ use serde::Serialize;
 use weft_core::reason::Reason;
 
 use crate::clock::rfc3339;
-use crate::telemetry::access_log::{AccessEntry, cut};
+use crate::telemetry::entry::{AccessEntry, Text};
 use crate::telemetry::labels::{Outcome, Reporter, ScopeLabels};
 
 /// A request that has ended, borrowed.
@@ -88,13 +88,16 @@ impl Event {
         let entry = ended.entry;
         Self {
             start: entry.start_time,
-            method: cut(&entry.method).to_owned(),
-            path: cut(&entry.path).to_owned(),
-            authority: cut(&entry.authority).to_owned(),
-            request_id: cut(&entry.request_id).to_owned(),
+            method: entry.get(Text::Method).to_owned(),
+            path: entry.get(Text::Path).to_owned(),
+            authority: entry.get(Text::Authority).to_owned(),
+            request_id: entry.get(Text::RequestId).to_owned(),
             protocol: entry.protocol,
             route: Arc::clone(&entry.route_name),
-            cluster: cut(&entry.upstream_cluster).to_owned(),
+            cluster: entry
+                .upstream_cluster
+                .as_ref()
+                .map_or_else(String::new, |cluster| cluster.name.to_string()),
             client: entry.downstream_remote_address,
             upstream: entry.upstream_host,
             labels: ended.labels.cloned(),
@@ -161,13 +164,15 @@ fn known(text: &str) -> Option<&str> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::telemetry::entry::Logs;
     use crate::telemetry::labels::{PeerRef, ScopeRef, Security, ServiceLabels};
     use weft_core::identity::SpiffeId;
     use weft_core::model::metadata::WorkloadMetadata;
 
     pub(in crate::telemetry::tap) fn entry(path: &str) -> AccessEntry {
-        let mut entry = AccessEntry::begin(SystemTime::UNIX_EPOCH);
-        (entry.method, entry.path) = ("GET".into(), path.into());
+        let mut entry = AccessEntry::begin(SystemTime::UNIX_EPOCH, Logs::none(Reporter::Source));
+        entry.put(Text::Method, "GET");
+        entry.put(Text::Path, path);
         entry
     }
 
@@ -220,7 +225,7 @@ pub(super) mod tests {
     #[test]
     fn g24_a_line_stays_one_line_and_is_bounded() {
         let mut entry = entry(&"/x\r\n\"".repeat(100_000));
-        entry.authority = "é".repeat(1_000_000);
+        entry.put(Text::Authority, &"é".repeat(1_000_000));
         let mut text = Vec::new();
         Event::of(&ended(&entry, 200)).write(&mut text);
         assert_eq!(text.iter().filter(|byte| **byte == b'\n').count(), 1);

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use percent_encoding::percent_decode_str;
 
 use super::event::Ended;
+use crate::telemetry::entry::Text;
 use crate::telemetry::labels::Reporter;
 
 /// Which requests a tap wants: those that meet all conditions that are given.
@@ -68,7 +69,7 @@ impl Filter {
     pub(super) fn matches(&self, ended: &Ended<'_>) -> bool {
         let status = ended.outcome.status;
         let reason = ended.outcome.reason.map(|reason| reason.name());
-        self.begins(&ended.entry.method, &ended.entry.path)
+        self.begins(ended.entry.get(Text::Method), ended.entry.get(Text::Path))
             && (self.statuses.is_empty() || self.statuses.iter().any(|range| range.contains(&status)))
             && (self.reasons.is_empty() || self.reasons.iter().any(|wanted| Some(wanted.as_str()) == reason))
             && self.side.is_none_or(|side| ended.labels.is_some_and(|labels| labels.reporter() == side))

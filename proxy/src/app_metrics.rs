@@ -1,0 +1,132 @@
+//! The application's own metrics, asked for when the sidecar's are: one scrape shows both.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, StatusCode, header};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+/// The longest that the application may take: Prometheus waits for ten seconds.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The most that is taken of it.
+const MOST: usize = 32 << 20;
+
+/// Where the application has its metrics: on the loopback interface, where nothing is redirected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AppMetrics {
+    at: SocketAddr,
+    path: String,
+}
+
+impl AppMetrics {
+    /// Reads `PORT/PATH`.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let wrong = || format!("`{text}` says no metrics: write PORT/PATH, such as 9090/metrics");
+        let (port, path) = text.split_once('/').ok_or_else(wrong)?;
+        let port: u16 = port.parse().ok().filter(|port| *port > 0).ok_or_else(wrong)?;
+        let path = format!("/{path}");
+        path.parse::<http::Uri>().map_err(|_| wrong())?;
+        Ok(Self { at: (Ipv4Addr::LOCALHOST, port).into(), path })
+    }
+
+    /// The metrics as text.
+    ///
+    /// # Errors
+    /// Why there are none.
+    pub async fn fetch(&self) -> Result<Bytes, String> {
+        let fetched = tokio::time::timeout(PATIENCE, self.ask()).await;
+        fetched.unwrap_or_else(|_| Err(format!("no answer within {}s", PATIENCE.as_secs())))
+    }
+
+    async fn ask(&self) -> Result<Bytes, String> {
+        let stream = TcpStream::connect(self.at).await.map_err(|e| e.to_string())?;
+        let (mut sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(|e| e.to_string())?;
+        let connection = tokio::spawn(connection);
+        let answer = self.answer(&mut sender).await;
+        connection.abort();
+        answer
+    }
+
+    async fn answer(&self, sender: &mut http1::SendRequest<Empty<Bytes>>) -> Result<Bytes, String> {
+        let request = Request::get(&self.path)
+            .header(header::HOST, self.at.to_string())
+            .header(header::ACCEPT, "text/plain;version=0.0.4")
+            .header(header::USER_AGENT, concat!("weft/", env!("CARGO_PKG_VERSION")));
+        let request = request.body(Empty::new()).map_err(|e| e.to_string())?;
+        let response = sender.send_request(request).await.map_err(|e| e.to_string())?;
+        if response.status() != StatusCode::OK {
+            return Err(format!("status {}", response.status()));
+        }
+        let body = Limited::new(response.into_body(), MOST).collect().await;
+        Ok(body.map_err(|e| e.to_string())?.to_bytes())
+    }
+}
+
+/// Appends the application's metrics to the sidecar's. A mark of the end, as OpenMetrics has it, would end the scrape.
+pub fn append(text: &mut Vec<u8>, app: &[u8]) {
+    let end = b"# EOF";
+    for line in app.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        if line.strip_suffix(b"\r").unwrap_or(line) != end {
+            text.extend_from_slice(line);
+            text.push(b'\n');
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    async fn application(answer: &'static str) -> AppMetrics {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut head = [0; 1024];
+            let _ = stream.read(&mut head).await.unwrap();
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            let _ = stream.read(&mut head).await;
+        });
+        AppMetrics::parse(&format!("{}/m?a=b", at.port())).unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_the_application_says_is_fetched() {
+        let app = application("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\na 1\n").await;
+        assert_eq!(app.fetch().await.as_deref(), Ok(b"a 1\n".as_slice()));
+        let app = application("HTTP/1.1 503 Nope\r\nContent-Length: 0\r\n\r\n").await;
+        assert!(app.fetch().await.unwrap_err().contains("503"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_application_that_does_not_answer_is_given_up() {
+        let app = application("").await;
+        assert!(app.fetch().await.unwrap_err().contains("5s"));
+    }
+
+    #[test]
+    fn the_setting_is_read() {
+        let known = AppMetrics::parse("9090/metrics").unwrap();
+        assert_eq!((known.at.port(), known.path.as_str()), (9090, "/metrics"));
+        assert!(
+            ["", "9090", "0/x", "x/metrics", "70000/m"].iter().all(|text| AppMetrics::parse(text).is_err())
+        );
+    }
+
+    #[test]
+    fn the_mark_of_the_end_is_left_out() {
+        let mut text = b"x 1\n".to_vec();
+        append(&mut text, b"# TYPE a counter\na_total 1\n# EOF\n\n");
+        assert_eq!(text, b"x 1\n# TYPE a counter\na_total 1\n");
+    }
+}

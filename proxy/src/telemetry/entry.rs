@@ -1,0 +1,309 @@
+//! What the access log shows of one request or connection: gathered on a worker, in one piece of memory, and only
+//! while a log is on.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, SystemTime};
+
+use http::{HeaderMap, HeaderName, header};
+use weft_core::access_log::filter::{Attribute, Fact, Simple};
+use weft_core::identity::SpiffeId;
+use weft_core::model::cluster::Cluster;
+use weft_core::model::telemetry::{AccessLog, LogFormat, Telemetry};
+use weft_core::reason::Reason;
+
+use super::labels::{AppProtocol, Outcome, Reporter};
+
+/// Longer values are cut here, in bytes.
+const MAX_VALUE: usize = 1024;
+/// The most headers that one entry keeps beside those that every line shows.
+const MAX_HEADERS: usize = 64;
+
+/// The logs that hold for one side of an exchange.
+#[derive(Clone, Debug)]
+pub struct Logs {
+    pub(super) told: Arc<Telemetry>,
+    pub(super) side: Reporter,
+}
+
+/// What the log shows of one request or connection.
+#[derive(Clone, Debug)]
+pub struct AccessEntry {
+    /// Wall time of the beginning.
+    pub start_time: SystemTime,
+    /// `HTTP/1.1`, `HTTP/2`; empty for connections.
+    pub protocol: &'static str,
+    /// Name of the route rule.
+    pub route_name: Arc<str>,
+    /// The cluster.
+    pub upstream_cluster: Option<Arc<Cluster>>,
+    /// The endpoint.
+    pub upstream_host: Option<SocketAddr>,
+    /// Our end of the connection to it.
+    pub upstream_local_address: Option<SocketAddr>,
+    /// Time until the upstream's response head.
+    pub upstream_service_time: Option<Duration>,
+    /// The address that the client dialled.
+    pub downstream_local_address: Option<SocketAddr>,
+    /// The client.
+    pub downstream_remote_address: Option<SocketAddr>,
+    /// The client's identity.
+    pub source_principal: Option<SpiffeId>,
+    /// The trace that the request is part of.
+    pub trace_id: Option<u128>,
+    /// Bytes from the client.
+    pub bytes_received: u64,
+    /// Bytes to the client.
+    pub bytes_sent: u64,
+    pub(super) outcome: Outcome,
+    pub(super) policy: Option<Arc<str>>,
+    pub(super) took: Duration,
+    pub(super) logs: Logs,
+    /// Which of the logs take it.
+    pub(super) admitted: u64,
+    text: String,
+    spans: [(u32, u32); Text::COUNT],
+    request_headers: Vec<(HeaderName, (u32, u32))>,
+    response_headers: Vec<(HeaderName, (u32, u32))>,
+}
+
+/// The texts that every entry may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Text {
+    /// The request's method.
+    Method,
+    /// The path with its query, as the client sent it.
+    Path,
+    /// `Host` or `:authority`.
+    Authority,
+    /// `User-Agent`.
+    UserAgent,
+    /// `X-Forwarded-For`.
+    ForwardedFor,
+    /// `X-Request-Id`.
+    RequestId,
+    /// The SNI of the client's handshake.
+    ServerName,
+    /// What went wrong with the upstream's connection.
+    TransportFailure,
+}
+
+impl Text {
+    const COUNT: usize = 8;
+}
+
+// === impl Logs ===
+
+impl Logs {
+    /// The logs of a side; `None` where there is none.
+    pub fn of(told: &Arc<Telemetry>, side: Reporter) -> Option<Self> {
+        let logs = Self { told: Arc::clone(told), side };
+        (!logs.list().is_empty()).then_some(logs)
+    }
+
+    /// No log of a side.
+    pub fn none(side: Reporter) -> Self {
+        static NONE: LazyLock<Arc<Telemetry>> = LazyLock::new(Arc::default);
+        Self { told: Arc::clone(&NONE), side }
+    }
+
+    pub(super) fn list(&self) -> &[AccessLog] {
+        match self.side {
+            Reporter::Source => &self.told.access_log.client,
+            Reporter::Destination => &self.told.access_log.server,
+        }
+    }
+}
+
+// === impl AccessEntry ===
+
+impl AccessEntry {
+    /// An entry about which only its beginning is known.
+    pub fn begin(start_time: SystemTime, logs: Logs) -> Self {
+        Self {
+            start_time,
+            protocol: "",
+            route_name: Arc::default(),
+            upstream_cluster: None,
+            upstream_host: None,
+            upstream_local_address: None,
+            upstream_service_time: None,
+            downstream_local_address: None,
+            downstream_remote_address: None,
+            source_principal: None,
+            trace_id: None,
+            bytes_received: 0,
+            bytes_sent: 0,
+            outcome: Outcome::default(),
+            policy: None,
+            took: Duration::ZERO,
+            logs,
+            admitted: 0,
+            text: String::with_capacity(256),
+            spans: Default::default(),
+            request_headers: Vec::new(),
+            response_headers: Vec::new(),
+        }
+    }
+
+    /// Keeps a text, its head where it is too long.
+    pub fn put(&mut self, what: Text, value: &str) {
+        self.spans[what as usize] = self.keep(value);
+    }
+
+    /// Keeps what lines show of a request's headers.
+    pub fn put_request(&mut self, headers: &HeaderMap) {
+        let usual = [
+            (Text::UserAgent, header::USER_AGENT),
+            (Text::ForwardedFor, HeaderName::from_static("x-forwarded-for")),
+            (Text::RequestId, HeaderName::from_static("x-request-id")),
+        ];
+        for (what, name) in usual {
+            self.spans[what as usize] = self.keep_header(headers, &name).unwrap_or_default();
+        }
+        let logs = self.logs.clone();
+        for log in logs.list() {
+            let filtered = log.filter.iter().flat_map(|filter| filter.request_headers());
+            let shown = templates(&log.format).flat_map(|template| template.request_headers());
+            for name in filtered.chain(shown) {
+                self.capture_request(headers, name);
+            }
+        }
+    }
+
+    /// Keeps what lines show of a response's headers.
+    pub fn put_response(&mut self, headers: &HeaderMap) {
+        let logs = self.logs.clone();
+        let templates = logs.list().iter().flat_map(|log| templates(&log.format));
+        for name in templates.flat_map(|template| template.response_headers()) {
+            if self.response_headers.len() < MAX_HEADERS
+                && let Some(span) = self.keep_header(headers, name)
+            {
+                self.response_headers.push((name.clone(), span));
+            }
+        }
+    }
+
+    fn capture_request(&mut self, headers: &HeaderMap, name: &HeaderName) {
+        let known = self.request_headers.iter().any(|(known, _)| known == name);
+        if !known
+            && self.request_headers.len() < MAX_HEADERS
+            && let Some(span) = self.keep_header(headers, name)
+        {
+            self.request_headers.push((name.clone(), span));
+        }
+    }
+
+    fn keep_header(&mut self, headers: &HeaderMap, name: &HeaderName) -> Option<(u32, u32)> {
+        let value = headers.get(name)?;
+        Some(self.keep(&String::from_utf8_lossy(value.as_bytes())))
+    }
+
+    fn keep(&mut self, value: &str) -> (u32, u32) {
+        let start = self.text.len();
+        self.text.push_str(cut(value, MAX_VALUE));
+        (start as u32, self.text.len() as u32)
+    }
+
+    pub(super) fn get(&self, what: Text) -> &str {
+        self.at(self.spans[what as usize])
+    }
+
+    fn at(&self, (start, end): (u32, u32)) -> &str {
+        self.text.get(start as usize..end as usize).unwrap_or_default()
+    }
+
+    pub(super) fn request_header(&self, name: &HeaderName) -> &str {
+        match name.as_str() {
+            "user-agent" => self.get(Text::UserAgent),
+            "x-forwarded-for" => self.get(Text::ForwardedFor),
+            "x-request-id" => self.get(Text::RequestId),
+            _ => self.find(&self.request_headers, name),
+        }
+    }
+
+    pub(super) fn response_header(&self, name: &HeaderName) -> &str {
+        self.find(&self.response_headers, name)
+    }
+
+    fn find(&self, headers: &[(HeaderName, (u32, u32))], name: &HeaderName) -> &str {
+        headers.iter().find(|(known, _)| known == name).map_or("", |(_, span)| self.at(*span))
+    }
+
+    /// How it ended; says whether any log takes it.
+    pub(super) fn end(&mut self, outcome: Outcome, policy: Option<Arc<str>>, took: Duration) -> bool {
+        (self.outcome, self.policy, self.took) = (outcome, policy, took);
+        let admits =
+            |log: &AccessLog| log.filter.as_ref().is_none_or(|filter| filter.admits(|a| self.fact(a)));
+        let admitted = self.logs.list().iter().take(64).enumerate();
+        self.admitted = admitted.filter(|(_, log)| admits(log)).fold(0, |all, (i, _)| all | 1 << i);
+        self.admitted != 0
+    }
+
+    pub(super) fn details(&self) -> &'static str {
+        match self.outcome {
+            Outcome { reason: Some(reason), .. } => reason.name(),
+            Outcome { protocol: AppProtocol::Http | AppProtocol::Grpc, status: 1.., .. } => "via_upstream",
+            _ => "",
+        }
+    }
+
+    fn fact(&self, attribute: &Attribute) -> Option<Fact<'_>> {
+        let attribute = match attribute {
+            Attribute::RequestHeader(name) => return known(self.request_header(name)).map(Fact::Text),
+            Attribute::Simple(simple) => *simple,
+        };
+        let number = |number: u64| Some(Fact::Number(i64::try_from(number).unwrap_or(i64::MAX)));
+        match attribute {
+            Simple::ResponseCode => number(self.outcome.status.into()),
+            Simple::GrpcStatus => number(self.outcome.grpc_status?.into()),
+            Simple::ResponseSize => number(self.bytes_sent),
+            Simple::RequestSize => number(self.bytes_received),
+            Simple::Duration => Some(Fact::Time(self.took)),
+            Simple::Mtls => Some(Fact::Flag(self.source_principal.is_some())),
+            simple => self.text_fact(simple).and_then(known).map(Fact::Text),
+        }
+    }
+
+    fn text_fact(&self, attribute: Simple) -> Option<&str> {
+        Some(match attribute {
+            Simple::ResponseCodeDetails => self.details(),
+            Simple::Method => self.get(Text::Method),
+            Simple::Path => self.get(Text::Path),
+            Simple::UrlPath => self.get(Text::Path).split('?').next().unwrap_or_default(),
+            Simple::Host => self.get(Text::Authority),
+            Simple::Protocol => self.protocol,
+            Simple::UserAgent => self.get(Text::UserAgent),
+            Simple::Id => self.get(Text::RequestId),
+            Simple::ServerName => self.get(Text::ServerName),
+            Simple::Peer => self.source_principal.as_ref()?.as_str(),
+            Simple::Route => &self.route_name,
+            Simple::Reason => self.outcome.reason.map(Reason::name)?,
+            Simple::Policy => self.policy.as_deref()?,
+            _ => return None,
+        })
+    }
+}
+
+fn known(text: &str) -> Option<&str> {
+    Some(text).filter(|text| !text.is_empty())
+}
+
+/// The templates that are the user's own: the usual lines show nothing that is not kept anyway.
+fn templates(format: &LogFormat) -> impl Iterator<Item = &weft_core::access_log::template::Template> {
+    let (one, many) = match format {
+        LogFormat::DefaultText | LogFormat::DefaultJson => (None, &[][..]),
+        LogFormat::Text(template) => (Some(template), &[][..]),
+        LogFormat::Json(fields) => (None, fields.as_slice()),
+    };
+    one.into_iter().chain(many.iter().map(|(_, template)| template))
+}
+
+/// The longest head of `value` that is not too long.
+pub(super) fn cut(value: &str, most: usize) -> &str {
+    let mut end = value.len().min(most);
+    while !value.is_char_boundary(end) {
+        end -= 1;
+    }
+    &value[..end]
+}
