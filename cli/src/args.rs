@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::{check, commands, crds, demo, echo, get, inject, load, validate};
+use crate::{authz, check, commands, crds, demo, echo, explain, get, inject, load, mesh_test, validate};
 
 /// A service mesh for Kubernetes, on this machine or in a cluster
 #[derive(Debug, Parser)]
@@ -31,6 +31,12 @@ enum Command {
     Get(get::Get),
     /// Say what is wrong with manifests, offline
     Validate(validate::Args),
+    /// Say step by step what becomes of a request, and why
+    Explain(Box<explain::Args>),
+    /// Say which policies apply to a pod, and who may do what
+    Authz(Box<authz::Args>),
+    /// Test routes and policies, offline
+    Test(mesh_test::Args),
     /// Print the definitions of the mesh's kinds, for kubectl apply
     Crds(crds::Args),
     /// Put sidecars into the pods of manifests, offline
@@ -59,6 +65,9 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Logs(args) => wait(commands::logs(args)),
         Command::Get(args) => wait(get::get(args)),
         Command::Validate(args) => Ok(validate::run(&args)),
+        Command::Explain(args) => Ok(explain::run(&args)),
+        Command::Authz(args) => Ok(authz::run(&args)),
+        Command::Test(args) => Ok(mesh_test::run(&args)),
         Command::Crds(args) => crds::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Inject(args) => inject::run(&args),
         Command::Check(args) => wait(check::run(args)),

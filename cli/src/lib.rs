@@ -24,6 +24,14 @@ pub mod check;
 pub mod up;
 /// The way to the sidecars of a mesh.
 pub mod reach;
+/// The mesh that manifests would make.
+pub mod offline;
+/// Why a request goes where it goes.
+pub mod explain;
+/// Who may do what.
+pub mod authz;
+/// Tests of routes and policies.
+pub mod mesh_test;
 /// The guided tour.
 pub mod demo;
 /// The commands about local meshes.

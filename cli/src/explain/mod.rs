@@ -1,0 +1,94 @@
+//! `weft explain`: the whole way of one request, step by step, and why it is refused where it is.
+
+/// A request as people write it.
+pub mod question;
+/// An explanation for people.
+pub mod text;
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use weft_core::explain::Explanation;
+use weft_core::explain::told::Verdict;
+
+use crate::offline::{Offline, Query};
+use crate::output::{self, Format};
+
+/// The exit code of a request that is refused, or of which a part is.
+const REFUSED: u8 = 1;
+/// The exit code where nothing can be told.
+const UNKNOWN: u8 = 2;
+
+/// `weft explain`
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  weft explain -f manifests/ deploy/client http://content-service/api/x
+  weft explain -f manifests/ deploy/api-gateway -X DELETE -H 'end-user: premium' http://content-service/api/x
+  weft explain -f manifests/ deploy/client http://web:8080/ -o json | jq -r .verdict
+
+With -f nothing runs and nobody is asked: the controller's own code compiles the manifests for the client's pod and for
+the servers', and the functions that decide in a sidecar say what they would. Every pod is taken to be ready.
+
+Exit code: 0 the request is forwarded, or answered by its route; 1 it is refused, or a part of such requests is; 2 it
+cannot be told.")]
+pub struct Args {
+    /// A file or directory of manifests; several are taken together
+    #[arg(short, long = "file", required = true, value_name = "FILE_OR_DIR")]
+    files: Vec<PathBuf>,
+    /// The client's namespace
+    #[arg(short, long, default_value = "default")]
+    namespace: String,
+    /// The method
+    #[arg(short = 'X', long = "request", default_value = "GET", value_name = "METHOD")]
+    method: String,
+    /// A header, as 'NAME: VALUE'
+    #[arg(short = 'H', long = "header", value_parser = question::header, value_name = "HEADER")]
+    headers: Vec<(String, String)>,
+    /// How
+    #[arg(short, long, value_enum, default_value_t = Format::Text)]
+    output: Format,
+    /// Who sends it: a pod, or deploy/NAME for one of its pods
+    client: String,
+    /// What it asks for: http://SERVICE:PORT/PATH
+    url: String,
+}
+
+/// Explains a request; the exit code tells what becomes of it.
+pub fn run(args: &Args) -> ExitCode {
+    match offline(args) {
+        Ok(all) => tell(args, &all),
+        Err(error) => {
+            output::problem(format!("{error:#}"));
+            ExitCode::from(UNKNOWN)
+        }
+    }
+}
+
+fn offline(args: &Args) -> Result<Explanation> {
+    let (host, request) = question::question(&args.method, &args.url, &args.headers)?;
+    let mesh = Offline::read(&args.files)?;
+    mesh.errors().for_each(output::warning);
+    mesh.explain(&Query { namespace: args.namespace.clone(), client: args.client.clone(), host, request })
+}
+
+fn tell(args: &Args, all: &Explanation) -> ExitCode {
+    match args.output {
+        Format::Json => output::pretty(all),
+        Format::Text => {
+            let colours = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+            let title =
+                format!("{} {} from {} of namespace {}", args.method, args.url, args.client, args.namespace);
+            output::raw(&text::text(&title, all, colours));
+        }
+    }
+    code(all)
+}
+
+fn code(all: &Explanation) -> ExitCode {
+    match all.verdict {
+        Verdict::Forwarded | Verdict::Answered if !all.mixed => ExitCode::SUCCESS,
+        _ => ExitCode::from(REFUSED),
+    }
+}

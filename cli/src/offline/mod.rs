@@ -1,0 +1,308 @@
+//! The mesh that a directory of manifests would make, without running any of it: the controller's own code compiles it
+//! for every pod, and each pod's sidecar is told over the same wire.
+
+/// From manifests to objects.
+mod manifests;
+/// A sidecar that is told of a world.
+pub(crate) mod sidecar;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use anyhow::{Context, Result, bail};
+use weft_controller::check::check;
+use weft_controller::fragment::kubernetes::{Pod, Service};
+use weft_controller::push::publisher::WorldCompiler;
+use weft_controller::report::{Report, Severity};
+use weft_controller::validate::validate;
+use weft_controller::world::World;
+use weft_controller::world::dirty::Dirty;
+use weft_core::explain::told::{ClientSide, EndpointTold, Sent, ServerSide};
+use weft_core::explain::{Asked, Came, Explanation, client, explanation, server, without_sidecar};
+use weft_core::identity::{SpiffeId, TrustDomain};
+use weft_core::model::name::ObjectName;
+use weft_core::model::workload::{TrustBundle, Workload};
+
+use self::sidecar::Sidecar;
+use crate::up::manifest::Meta;
+use crate::up::plan::{SidecarPlan, sidecar as sidecar_plan};
+
+/// Stands for an address that nothing in the manifests has (RFC 5737).
+const OUTSIDE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+
+/// The mesh of a directory.
+pub struct Offline {
+    compiler: WorldCompiler,
+    reports: Vec<Report>,
+    warnings: Vec<String>,
+    all_meshed: bool,
+}
+
+/// A request, and who sends it.
+#[derive(Clone, Debug)]
+pub struct Query {
+    /// The client's namespace.
+    pub namespace: String,
+    /// The client: a pod, or `deploy/NAME`.
+    pub client: String,
+    /// The host that it names, and that host's port.
+    pub host: (String, u16),
+    /// The request.
+    pub request: Sent,
+}
+
+impl Offline {
+    /// Reads manifests.
+    ///
+    /// # Errors
+    /// A file that cannot be read, with its line.
+    pub fn read(paths: &[PathBuf]) -> Result<Self> {
+        let manifests = manifests::read(paths)?;
+        let mut world = World::default();
+        for object in &manifests.objects {
+            if let Some(fragment) = validate(object).fragment {
+                world.apply(fragment);
+            }
+        }
+        world.settle(&Dirty::all());
+        let trust = trust(&world);
+        let compiler =
+            WorldCompiler { world: Arc::new(world), trust: trust.into(), as_of: AtomicU64::new(1) };
+        let reports = check(paths.to_vec()).reports;
+        Ok(Self { compiler, reports, warnings: manifests.warnings, all_meshed: manifests.all_meshed })
+    }
+
+    /// What is wrong with the manifests: what is refused is not in force.
+    pub fn errors(&self) -> impl Iterator<Item = String> + use<'_> {
+        let wrong = self.reports.iter().filter(|report| report.severity != Severity::Warning);
+        wrong.map(ToString::to_string).chain(self.warnings.iter().cloned())
+    }
+
+    /// Explains a request.
+    ///
+    /// # Errors
+    /// There is no such client, or it cannot name the host.
+    pub fn explain(&self, query: &Query) -> Result<Explanation> {
+        let pod = self.pod(&query.namespace, &query.client)?;
+        let (host, port) = &query.host;
+        let dialled = SocketAddr::new(self.resolve(&query.namespace, host)?, *port);
+        let asked = Asked { host: host.clone(), dialled, request: query.request.clone(), now: 0 };
+        let mut sidecar = Sidecar::new(&self.compiler, &pod.meta.name)?;
+        let told = match self.passes_by(pod, dialled) {
+            Some(why) => sidecar.asking(|snapshot| without_sidecar(snapshot, &asked, &why))?,
+            None => sidecar.asking(|snapshot| client(snapshot, &asked))?,
+        };
+        let servers = told.branches.iter().map(|branch| {
+            let meshed = branch.endpoints.iter().filter(|endpoint| endpoint.takes && endpoint.meshed);
+            let sent = branch.sent.as_ref().filter(|_| branch.refused.is_none());
+            let each = sent.into_iter().flat_map(|sent| meshed.clone().map(move |to| (to, sent)));
+            each.filter_map(|(to, sent)| self.server(&told, to, sent).transpose()).collect()
+        });
+        let servers: Vec<Vec<ServerSide>> = servers.collect::<Result<_>>()?;
+        let mut all = explanation(told, &servers);
+        all.notes.extend(self.notes(&all));
+        Ok(all)
+    }
+
+    /// What one pod's sidecar is told of itself.
+    ///
+    /// # Errors
+    /// The pod's names fit no identity.
+    pub fn workload(&self, pod: &ObjectName) -> Result<Arc<Workload>> {
+        let sidecar = Sidecar::new(&self.compiler, pod)?;
+        sidecar.snapshot().workload().cloned().context("the controller tells the pod nothing")
+    }
+
+    /// The pod of a name, or the first of a workload (`deploy/NAME`).
+    ///
+    /// # Errors
+    /// There is none; those that there are.
+    pub fn pod(&self, namespace: &str, name: &str) -> Result<&Arc<Pod>> {
+        let world = &self.compiler.world;
+        let own = |pod: &&Arc<Pod>| *pod.meta.name.namespace == *namespace;
+        let mut pods = world.pods.values().filter(own);
+        let found = match name.split_once('/') {
+            Some(("pod" | "pods" | "po", name)) => pods.find(|pod| *pod.meta.name.name == *name),
+            Some((_, workload)) => pods.find(|pod| *pod.workload == *workload),
+            None => pods.find(|pod| *pod.meta.name.name == *name),
+        };
+        found.with_context(|| {
+            let names: Vec<String> =
+                world.pods.values().filter(own).map(|pod| pod.meta.name.name.to_string()).collect();
+            let there = if names.is_empty() { "no pod at all".to_owned() } else { names.join(", ") };
+            format!("no {name} in namespace {namespace} of the manifests; there is {there}")
+        })
+    }
+
+    /// The pods behind a Service (`NAME`, `NAME.NAMESPACE`), each with the port that serves the Service's; or one pod.
+    ///
+    /// # Errors
+    /// There is nothing of that name.
+    pub fn behind(&self, namespace: &str, target: &str) -> Result<Vec<(&Arc<Pod>, u16)>> {
+        let (host, port) = match target.rsplit_once(':') {
+            Some((host, port)) => {
+                (host, Some(port.parse::<u16>().with_context(|| format!("{port} is no port"))?))
+            }
+            None => (target, None),
+        };
+        if host.contains('/') || self.service(namespace, host).is_none() {
+            return Ok(vec![(self.pod(namespace, host)?, port.unwrap_or(80))]);
+        }
+        let service = self.service(namespace, host).context("no such Service")?;
+        let wanted =
+            |p: &&weft_controller::fragment::kubernetes::ServicePort| port.is_none_or(|n| n == p.number);
+        let port = service.ports.iter().find(wanted).with_context(|| format!("{host} has no such port"))?;
+        let selector =
+            service.selector.as_ref().with_context(|| format!("Service {host} selects no pods"))?;
+        let pods = self.compiler.world.pods_selected(&service.meta.name.namespace, selector);
+        Ok(pods.filter_map(|pod| Some((pod, port.target_on(Some(pod))?))).collect())
+    }
+
+    /// Whom a principal means: `ns/NS/sa/NAME`, with or without a trust domain; `-` for nobody.
+    ///
+    /// # Errors
+    /// It is no identity.
+    pub fn principal(&self, text: &str) -> Result<Option<SpiffeId>> {
+        principal(text, self.compiler.world.mesh.trust_domain.as_str())
+    }
+
+    /// The address of a pod that runs under an identity.
+    pub fn address_of(&self, identity: Option<&SpiffeId>) -> Option<IpAddr> {
+        let account = identity?.service_account()?;
+        let runs = |pod: &&Arc<Pod>| (&*pod.meta.name.namespace, &*pod.service_account) == account;
+        self.compiler.world.pods.values().find(runs)?.addresses.first().copied()
+    }
+
+    /// Why a client's sidecar does not see a connection.
+    fn passes_by(&self, pod: &Pod, dialled: SocketAddr) -> Option<String> {
+        if !pod.meshed {
+            return Some("the client has no sidecar".to_owned());
+        }
+        let plan = plan(pod)?;
+        let within = |all: &[ipnet::IpNet]| all.iter().any(|net| net.contains(&dialled.ip()));
+        let excluded = plan.exclude_outbound_ports.contains(&dialled.port())
+            || within(&plan.exclude_outbound_ranges)
+            || plan.include_outbound_ranges.as_deref().is_some_and(|all| !within(all))
+            || plan.no_redirect;
+        excluded.then(|| format!("annotations of {} keep {dialled} from its sidecar", pod.meta.name.name))
+    }
+
+    fn server(&self, told: &ClientSide, to: &EndpointTold, sent: &Sent) -> Result<Option<ServerSide>> {
+        let name = ObjectName { namespace: to.namespace.as_str().into(), name: to.pod.as_str().into() };
+        let pod =
+            self.compiler.world.pods.get(&name).filter(|pod| pod.meshed && takes_in(pod, to.address.port()));
+        let Some(pod) = pod else { return Ok(None) };
+        let identity = told.identity.as_deref().filter(|_| to.mtls);
+        let came = Came {
+            peer: identity.and_then(|id| SpiffeId::parse(id).ok()),
+            sni: to.sni.clone(),
+            source: told.address.unwrap_or(OUTSIDE),
+            to: to.address,
+            request: sent.clone(),
+        };
+        Ok(Some(server(&*self.workload(&pod.meta.name)?, &came)))
+    }
+
+    /// What a client of a namespace finds under a name: as cluster DNS would, no more.
+    fn resolve(&self, namespace: &str, host: &str) -> Result<IpAddr> {
+        if let Ok(ip) = host.trim_matches(['[', ']']).parse() {
+            return Ok(ip);
+        }
+        let Some(service) = self.service(namespace, host) else {
+            if host.contains('.') && !host.ends_with(".cluster.local") {
+                return Ok(OUTSIDE);
+            }
+            bail!("`{host}` is no Service that a pod of namespace {namespace} finds by that name");
+        };
+        if let Some(name) = service.external_name.as_deref().filter(|name| *name != host) {
+            return self.resolve(namespace, name);
+        }
+        let selected = service.selector.as_ref().and_then(|selector| {
+            let namespace = &service.meta.name.namespace;
+            self.compiler
+                .world
+                .pods_selected(namespace, selector)
+                .find_map(|pod| pod.addresses.first().copied())
+        });
+        let address = service.addresses.first().copied().or(selected);
+        address.with_context(|| format!("Service {} has no address and selects no pod", service.meta.name))
+    }
+
+    fn service(&self, namespace: &str, host: &str) -> Option<&Arc<Service>> {
+        let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+        let host = host.strip_suffix(".cluster.local").unwrap_or(&host);
+        let host = host.strip_suffix(".svc").unwrap_or(host);
+        let (name, namespace) = host.split_once('.').unwrap_or((host, namespace));
+        let name = ObjectName { namespace: namespace.into(), name: name.into() };
+        self.compiler.world.services.get(&name)
+    }
+
+    /// What `weft validate` says of the objects that took part, and what was taken for granted.
+    fn notes(&self, all: &Explanation) -> Vec<String> {
+        let route = all.route.as_ref().and_then(|route| route.object.as_ref());
+        let objects: Vec<String> = route
+            .map(|name| format!("VirtualService {name}"))
+            .into_iter()
+            .chain(all.policy.iter().map(|name| format!("AuthorizationPolicy {name}")))
+            .collect();
+        let about =
+            |report: &&Report| objects.contains(&report.object) && report.severity == Severity::Warning;
+        let mut notes: Vec<String> = self.reports.iter().filter(about).map(ToString::to_string).collect();
+        if self.all_meshed {
+            notes.push(
+                "nothing in the manifests says which pods get a sidecar: every pod is taken to have one"
+                    .to_owned(),
+            );
+        }
+        notes
+    }
+}
+
+/// Whom a principal means: `ns/NS/sa/NAME`, with or without a trust domain or `spiffe://`; `-` for nobody.
+///
+/// # Errors
+/// It is no identity.
+pub fn principal(text: &str, domain: &str) -> Result<Option<SpiffeId>> {
+    if text == "-" {
+        return Ok(None);
+    }
+    let bare = text.strip_prefix("spiffe://").unwrap_or(text);
+    let uri = if bare.starts_with("ns/") {
+        format!("spiffe://{domain}/{bare}")
+    } else {
+        format!("spiffe://{bare}")
+    };
+    let id =
+        SpiffeId::parse(&uri).with_context(|| format!("`{text}`: write ns/NAMESPACE/sa/ACCOUNT, or -"))?;
+    anyhow::ensure!(
+        id.service_account().is_some(),
+        "`{text}` names no service account: write ns/NAMESPACE/sa/ACCOUNT"
+    );
+    Ok(Some(id))
+}
+
+fn trust(world: &World) -> Vec<TrustBundle> {
+    let bundle = |domain: &TrustDomain| TrustBundle { domain: domain.clone(), roots: vec![ROOT.into()] };
+    std::iter::once(&world.mesh.trust_domain).chain(&world.mesh.trust_domain_aliases).map(bundle).collect()
+}
+
+/// Stands for a root certificate: nothing is verified with it.
+const ROOT: &[u8] = b"offline";
+
+fn plan(pod: &Pod) -> Option<SidecarPlan> {
+    let annotations = pod.meta.annotations.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+    sidecar_plan(&Meta { annotations, ..Meta::default() }).ok()
+}
+
+fn takes_in(pod: &Pod, port: u16) -> bool {
+    plan(pod).is_none_or(|plan| {
+        !plan.exclude_inbound_ports.contains(&port)
+            && plan.include_inbound_ports.is_none_or(|all| all.contains(&port))
+            && !plan.no_redirect
+    })
+}
+
+#[cfg(test)]
+mod tests;

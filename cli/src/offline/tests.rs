@@ -1,0 +1,143 @@
+use std::path::Path;
+
+use weft_core::explain::told::Verdict;
+
+use super::*;
+use crate::explain::question::question;
+use crate::mesh_test::{passed, tested};
+
+const MESH: &str = "
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec: {selector: {app: web}, ports: [{name: http, port: 80, targetPort: main}, {name: db, port: 5432}]}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  replicas: 2
+  template:
+    metadata: {labels: {app: web}}
+    spec: {serviceAccountName: web, containers: [{name: web, image: x, ports: [{name: main, containerPort: 8080}]}]}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: client}
+spec: {template: {metadata: {labels: {app: client}}, spec: {serviceAccountName: client, containers: [{name: c, image: x}]}}}
+";
+const STRICT: &str = "
+---
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {name: default}
+spec: {mtls: {mode: STRICT}}
+";
+const SOME_INJECTED: &str = "
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: other, labels: {weft.dev/injection: enabled}}
+";
+
+/// A directory that goes with the value.
+struct Dir(PathBuf);
+
+impl Dir {
+    fn of(name: &str, text: &str) -> Self {
+        let dir = std::env::temp_dir().join(format!("weft-offline-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        std::fs::write(dir.join("mesh.yaml"), text).unwrap();
+        Self(dir)
+    }
+
+    fn mesh(&self) -> Offline {
+        Offline::read(std::slice::from_ref(&self.0)).unwrap()
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn explain(mesh: &Offline, client: &str, url: &str) -> Result<Explanation> {
+    let (host, request) = question("GET", url, &[])?;
+    mesh.explain(&Query { namespace: "default".into(), client: client.into(), host, request })
+}
+
+#[test]
+fn the_samples_pass_their_own_tests() {
+    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../samples");
+    let suites = tested(&[samples]).unwrap();
+    let failures: Vec<_> = suites.iter().flat_map(|s| &s.outcomes).flat_map(|o| o.failures()).collect();
+    assert!(passed(&suites), "{failures:#?}");
+    assert!(suites.iter().map(|suite| suite.outcomes.len()).sum::<usize>() >= 7);
+}
+
+#[test]
+fn without_a_word_on_injection_every_pod_is_meshed_and_that_is_told() {
+    let dir = Dir::of("all", MESH);
+    let all = explain(&dir.mesh(), "deploy/client", "http://web/x").unwrap();
+    assert_eq!((all.verdict, all.path.as_deref()), (Verdict::Forwarded, Some("/x")));
+    assert!(all.endpoints.len() == 2 && all.endpoints.iter().all(|e| e.mtls && e.address.port() == 8080));
+    assert!(all.notes.iter().any(|note| note.contains("every pod is taken to have one")), "{:?}", all.notes);
+    let undeclared = explain(&dir.mesh(), "deploy/client", "http://web:5432/").unwrap();
+    assert!(undeclared.notes.iter().any(|note| note.contains("named `db`")), "{:?}", undeclared.notes);
+}
+
+#[test]
+fn pods_of_a_namespace_that_asks_for_no_sidecars_have_none() {
+    let dir = Dir::of("none", &format!("{MESH}{SOME_INJECTED}"));
+    let all = explain(&dir.mesh(), "deploy/client", "http://web/").unwrap();
+    assert_eq!((all.verdict, all.route), (Verdict::Forwarded, None));
+    assert!(all.steps.iter().any(|step| step.says.contains("the client has no sidecar")), "{:?}", all.steps);
+}
+
+#[test]
+fn a_client_outside_is_kept_out_by_strict() {
+    let injected = MESH.replace(
+        "labels: {app: web}}\n    spec",
+        "labels: {app: web, sidecar.istio.io/inject: 'true'}}\n    spec",
+    );
+    let dir = Dir::of("strict", &format!("{injected}{STRICT}"));
+    let all = explain(&dir.mesh(), "deploy/client", "http://web/").unwrap();
+    assert_eq!((all.verdict, all.status), (Verdict::Refused, None));
+    assert_eq!(all.reason.as_deref(), Some("plaintext_denied"));
+}
+
+#[test]
+fn who_and_what_is_not_there_is_told() {
+    let dir = Dir::of("who", MESH);
+    let mesh = dir.mesh();
+    let told = |client: &str, url: &str| format!("{:#}", explain(&mesh, client, url).unwrap_err());
+    assert!(told("deploy/nobody", "http://web/").contains("there is client-0, web-0, web-1"));
+    assert!(told("deploy/client", "http://wbe/").contains("`wbe` is no Service"));
+    let port = explain(&mesh, "deploy/client", "http://web:81/").unwrap();
+    assert_eq!(port.reason.as_deref(), Some("no_cluster"));
+    assert!(port.mend[0].contains("has no port 81, but 80, 5432"), "{:?}", port.mend);
+    assert!(principal("web", "cluster.local").is_err() && principal("ns/a/sb/c", "x").is_err());
+    let id = principal("ns/a/sa/b", "prod").unwrap().unwrap();
+    assert_eq!(id.as_str(), "spiffe://prod/ns/a/sa/b");
+    assert_eq!(mesh.behind("default", "web").unwrap().len(), 2);
+    assert_eq!(mesh.behind("default", "deploy/web").unwrap().len(), 1);
+}
+
+#[test]
+fn outside_addresses_go_by_the_outbound_mode() {
+    let settings = "\n---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: weft, namespace: weft-system}\n\
+        data: {mesh: 'outboundTrafficPolicy: {mode: REGISTRY_ONLY}'}\n";
+    let open = explain(&Dir::of("open", MESH).mesh(), "deploy/client", "http://example.com/").unwrap();
+    assert_eq!(open.verdict, Verdict::Forwarded);
+    let dir = Dir::of("closed", &format!("{MESH}{settings}"));
+    let closed = explain(&dir.mesh(), "deploy/client", "http://example.com/").unwrap();
+    assert_eq!((closed.reason.as_deref(), closed.status), (Some("black_hole"), Some(502)));
+}
+
+#[test]
+fn a_file_that_is_no_yaml_is_told_with_its_line() {
+    let dir = Dir::of("broken", "a: [1\n");
+    let told = Offline::read(std::slice::from_ref(&dir.0)).err().unwrap().to_string();
+    assert!(told.contains("mesh.yaml:"), "{told}");
+}
