@@ -16,7 +16,7 @@ use crate::demo::sample::Sample;
 use crate::demo::stage::Stage;
 use crate::demo::view::View;
 use crate::output::{self, Format};
-use crate::up::{Mesh, Options};
+use crate::up::{Mesh, Options, Publish};
 
 /// What a step found.
 pub mod findings;
@@ -26,6 +26,8 @@ pub mod judge;
 pub mod metrics;
 /// The built-in sample.
 pub mod sample;
+/// Jaeger beside it.
+pub mod jaeger;
 /// The directory of its files.
 pub mod home;
 /// What can be read in frames.
@@ -65,6 +67,7 @@ const READY: Duration = Duration::from_secs(60);
 #[command(after_help = "Examples:
   weft demo                 the tour, about two minutes
   weft demo --hold          then leave the mesh running, with commands to try, until Ctrl-C
+  weft demo --jaeger --hold with a Jaeger that shows every trace
   weft demo -o json         only the result, on standard output")]
 pub struct Args {
     /// The mesh's name
@@ -73,6 +76,9 @@ pub struct Args {
     /// Leave the mesh running after the tour, until Ctrl-C
     #[arg(long)]
     hold: bool,
+    /// Run the `jaeger` of PATH as a pod of the mesh, and send it every trace
+    #[arg(long)]
+    jaeger: bool,
     /// Instead of the tour, edit the split so many times under load, and tell how long the edits took to be in force
     #[arg(long, value_name = "EDITS", value_parser = clap::value_parser!(u32).range(1..))]
     edits: Option<u32>,
@@ -104,14 +110,17 @@ async fn held(args: &Args) -> Result<ExitCode> {
     // First of all: the drawing of progress is a thread.
     let home = args.dir.as_deref().map_or_else(Home::private, Home::kept)?;
     let view = View::new(args.output == Format::Json);
-    let stage = match start(args, &home, &view).await {
-        Ok((mesh, sample)) => Stage { mesh, sample, view },
+    let (stage, jaeger) = match start(args, &home, &view).await {
+        Ok((mesh, sample, jaeger)) => (Stage { mesh, sample, view }, jaeger),
         Err(e) => {
             view.summary(&Summary { ok: false, steps: Vec::new() });
             return Err(e);
         }
     };
     stage.view.note("the sample runs: client, api-gateway, content-service v1 and v2, two replicas each");
+    if let Some(published) = &jaeger {
+        stage.view.note(jaeger::whereabouts(published));
+    }
     let summary = match args.edits {
         Some(edits) => tour::edits(&stage, edits).await,
         None => tour::walk(&stage).await,
@@ -119,6 +128,9 @@ async fn held(args: &Args) -> Result<ExitCode> {
     stage.view.summary(&summary);
     if args.hold {
         hold(args, &home);
+        if let Some(published) = &jaeger {
+            output::progress(jaeger::whereabouts(published));
+        }
         std::future::pending::<()>().await;
     }
     // Where a step broke off, its requests may still run: then the mesh ends with this process.
@@ -128,13 +140,21 @@ async fn held(args: &Args) -> Result<ExitCode> {
     Ok(if summary.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn start(args: &Args, home: &Home, view: &View) -> Result<(Rc<Mesh>, Sample)> {
+async fn start(args: &Args, home: &Home, view: &View) -> Result<(Rc<Mesh>, Sample, Option<Publish>)> {
     view.doing("starting the sample");
     let sample = Sample::write(home.dir())?;
-    let options = Options { name: args.name.clone(), ..Options::new(sample.dir()) };
+    let jaeger = args.jaeger.then(|| beside(&sample)).transpose()?;
+    let publish = jaeger.iter().cloned().collect();
+    let options = Options { name: args.name.clone(), publish, ..Options::new(sample.dir()) };
     let mesh = Mesh::start(options).await?;
     mesh.wait_ready(READY).await?;
-    Ok((Rc::new(mesh), sample))
+    Ok((Rc::new(mesh), sample, jaeger))
+}
+
+/// Writes what asks for Jaeger; where it will be seen.
+fn beside(sample: &Sample) -> Result<Publish> {
+    sample.save(jaeger::FILE, &jaeger::manifests(&jaeger::find()?)?)?;
+    jaeger::publish()
 }
 
 fn hold(args: &Args, home: &Home) {
