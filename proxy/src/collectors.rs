@@ -11,12 +11,13 @@ use crate::config::Mesh;
 use crate::dial::Dialer;
 use crate::settings::variable;
 use crate::telemetry::Telemetry;
+use crate::telemetry::spans::connect::Lookup;
 use crate::telemetry::spans::export::{exporter, resource};
 use crate::telemetry::spans::{Queue, Sink};
 
 /// Follows the configuration for as long as there is one. To be run where exports may run.
 pub async fn follow(mesh: Mesh, telemetry: Telemetry, dialer: Dialer) {
-    let mut exporters = Exporters { telemetry, dialer, seen: None, queues: Vec::new() };
+    let mut exporters = Exporters { mesh: mesh.clone(), telemetry, dialer, seen: None, queues: Vec::new() };
     let mut changes = mesh.changes();
     loop {
         changes.borrow_and_update();
@@ -31,6 +32,7 @@ pub async fn follow(mesh: Mesh, telemetry: Telemetry, dialer: Dialer) {
 
 /// The exporters that run.
 struct Exporters {
+    mesh: Mesh,
     telemetry: Telemetry,
     dialer: Dialer,
     /// By what they were made.
@@ -80,9 +82,23 @@ impl Exporters {
         Some(Arc::new(sink(queue, tracing, own)))
     }
 
+    /// A collector that is a service of the mesh is found as the mesh knows it: the sidecar may see no name server that
+    /// knows services.
+    fn lookup(&self, collector: &Collector) -> Lookup {
+        let (mesh, service) = (self.mesh.clone(), collector.service.clone());
+        Arc::new(move || {
+            let (mesh, service) = (mesh.clone(), service.clone());
+            Box::pin(async move {
+                let Some(service) = service else { return Vec::new() };
+                let found = mesh.service(&service.service).await;
+                found.map_or_else(|_| Vec::new(), |state| state.service.addresses.clone())
+            })
+        })
+    }
+
     fn queue(&self, collector: &Collector, own: &WorkloadMetadata) -> Option<Arc<Queue>> {
         let name = &collector.name;
-        let exporter = exporter(collector, self.dialer)
+        let exporter = exporter(collector, self.dialer, self.lookup(collector))
             .map_err(|error| tracing::error!(collector = %name, %error, "no spans are exported"))
             .ok()?;
         let spans = self.telemetry.metrics.spans.clone();

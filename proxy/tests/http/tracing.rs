@@ -18,6 +18,7 @@ use weft_core::model::protocol::Protocol;
 use weft_core::model::telemetry::{Collector, CollectorProtocol, Sides, Telemetry, Tracing};
 use weft_proxy::dial::Dialer;
 use weft_proxy::http::version::HttpVersion::Http1;
+use weft_proxy::telemetry::spans::connect::Lookup;
 use weft_proxy::telemetry::spans::export::exporter;
 use weft_proxy::telemetry::spans::{Queue, Sink};
 use weft_testkit::wire::{Step, Upstream, Wire, ok};
@@ -215,7 +216,8 @@ async fn a_collector_that_accepts_and_never_answers_holds_nothing_up() {
         let world = traced(World::new().service("reviews", Protocol::Http, &[upstream.address]), 100.0);
         for protocol in [CollectorProtocol::Grpc, CollectorProtocol::Http { path: "/v1/traces".into() }] {
             let bed = Bed::new(&world);
-            let exporter = exporter(&collector(port, protocol), Dialer::default()).unwrap();
+            let unknown: Lookup = Arc::new(|| Box::pin(async { Vec::new() }));
+            let exporter = exporter(&collector(port, protocol), Dialer::default(), unknown).unwrap();
             let resource = Resource::builder_empty().build();
             let spans = bed.telemetry.metrics.spans.clone();
             let timeout = Duration::from_millis(200);

@@ -1,7 +1,7 @@
 //! Connections to a collector, made by the one place that makes outgoing sockets: redirection does not catch them.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -18,11 +18,16 @@ use crate::names;
 /// Until one address has answered.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// Finds the addresses of a service of the mesh; none where it is not known, or has none of its own.
+pub type Lookup = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Vec<IpAddr>> + Send>> + Send + Sync>;
+
 /// Connects to one collector, whatever the URI says.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Connector {
     /// Makes the sockets.
     pub dialer: Dialer,
+    /// Asked before the name servers are.
+    pub lookup: Lookup,
     /// A name or an address.
     pub host: Arc<str>,
     /// The port.
@@ -46,9 +51,18 @@ impl Service<Uri> for Connector {
     }
 }
 
+impl std::fmt::Debug for Connector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Connector({}:{})", self.host, self.port)
+    }
+}
+
 impl Connector {
     async fn connect(&self) -> io::Result<TcpStream> {
-        let addresses = names::resolve(self.dialer, &self.host).await.map_err(io::Error::other)?;
+        let mut addresses = (self.lookup)().await;
+        if addresses.is_empty() {
+            addresses = names::resolve(self.dialer, &self.host).await.map_err(io::Error::other)?;
+        }
         let options = DialOptions { connect_timeout: CONNECT_TIMEOUT, ..DialOptions::default() };
         let mut problem = io::Error::other(format!("{} has no address", self.host));
         for address in addresses {

@@ -15,7 +15,7 @@ use weft_core::model::metadata::WorkloadMetadata;
 use weft_core::model::telemetry::{Collector, CollectorProtocol};
 
 use super::attributes::known;
-use super::connect::Connector;
+use super::connect::{Connector, Lookup};
 use crate::dial::Dialer;
 
 /// Why there is no exporter.
@@ -33,8 +33,8 @@ pub enum ExportError {
 ///
 /// # Errors
 /// Which setting of the collector cannot be used.
-pub fn exporter(collector: &Collector, dialer: Dialer) -> Result<SpanExporter, ExportError> {
-    let connector = Connector { dialer, host: collector.host.clone(), port: collector.port };
+pub fn exporter(collector: &Collector, dialer: Dialer, lookup: Lookup) -> Result<SpanExporter, ExportError> {
+    let connector = Connector { dialer, lookup, host: collector.host.clone(), port: collector.port };
     let address = format!("http://{}", authority(collector));
     match &collector.protocol {
         CollectorProtocol::Grpc => grpc(collector, connector, address),

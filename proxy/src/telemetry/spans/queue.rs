@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
 use opentelemetry_sdk::runtime::Tokio;
 use opentelemetry_sdk::trace::span_processor_with_async_runtime::BatchSpanProcessor;
 use opentelemetry_sdk::trace::{BatchConfigBuilder, SpanData, SpanExporter, SpanProcessor};
@@ -40,6 +40,7 @@ struct Leaving<E> {
     exporter: E,
     room: Arc<Room>,
     collector: Arc<str>,
+    timeout: Duration,
     ailing: AtomicBool,
 }
 
@@ -61,13 +62,14 @@ impl Queue {
     ) -> Self {
         let room = Arc::new(Room { held: AtomicUsize::new(0), closed: AtomicBool::new(false), spans });
         let leaving =
-            Leaving { exporter, room: Arc::clone(&room), collector, ailing: AtomicBool::new(false) };
+            Leaving { exporter, room: Arc::clone(&room), collector, timeout, ailing: AtomicBool::new(false) };
         let config = BatchConfigBuilder::default()
             // Room is ours to give; a few places more are for the word that ends it.
             .with_max_queue_size(LIMIT + 16)
             .with_max_export_batch_size(BATCH)
             .with_scheduled_delay(DELAY)
-            .with_max_export_timeout(timeout)
+            // Ours is the shorter: it can say that it is over.
+            .with_max_export_timeout(timeout + DELAY)
             .with_max_concurrent_exports(1)
             .build();
         let mut processor = BatchSpanProcessor::builder(leaving, Tokio).with_batch_config(config).build();
@@ -122,7 +124,8 @@ impl Room {
 impl<E: SpanExporter> SpanExporter for Leaving<E> {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let mut leaving = Batch { room: &self.room, spans: batch.len(), arrived: false };
-        let result = self.exporter.export(batch).await;
+        let export = tokio::time::timeout(self.timeout, self.exporter.export(batch)).await;
+        let result = export.unwrap_or(Err(OTelSdkError::Timeout(self.timeout)));
         leaving.arrived = result.is_ok();
         self.tell(&result);
         result
@@ -159,7 +162,6 @@ mod tests {
     use super::*;
     use opentelemetry::InstrumentationScope;
     use opentelemetry::trace::{SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState};
-    use opentelemetry_sdk::error::OTelSdkError;
     use opentelemetry_sdk::trace::{SpanEvents, SpanLinks};
     use prometheus::Opts;
     use std::time::SystemTime;
