@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue, StatusCode};
 use weft_core::matching::{StringMatch, Wildcard};
-use weft_core::model::address::{Address, HostBinding, Meaning};
-use weft_core::model::name::ObjectName;
+use weft_core::model::address::{Address, HostBinding, Meaning, ServicePortRef};
+use weft_core::model::name::{AddressKey, ObjectName, ServiceName};
 use weft_core::model::policy::{Action, AuthorizationPolicy, Operation, Rule, ValueMatch};
 use weft_core::model::protocol::Protocol;
 use weft_core::model::route::{
     DirectResponse, HttpAction, HttpMatch, PathRewrite, Redirect, RedirectPath, RedirectPort,
 };
+use weft_core::model::workload::OutboundMode;
 use weft_proxy::http::version::HttpVersion::Http1;
 use weft_testkit::wire::{Upstream, Wire};
 use weft_testkit::world::{World, identity, rule};
@@ -232,6 +233,29 @@ async fn d15_identity_headers_are_the_meshs_to_say() {
                 peer.is_some(),
                 "{seen}"
             );
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_closed_or_not_told_has_its_reason() {
+    on_worker(async {
+        let mut world = World::new();
+        world.workload.outbound.mode = OutboundMode::RegistryOnly;
+        let bed = Bed::new(&world);
+        let key = AddressKey::new([192, 0, 2, 1].into(), 80);
+        let nothing = Meaning::Nothing { prefix: "192.0.2.1/32".parse().unwrap() };
+        let untold = ServicePortRef { service: ServiceName::new("default", "gone"), port: 80 };
+        for (meaning, status, reason) in
+            [(nothing, 502, "black_hole"), (Meaning::Service(untold), 503, "config_unavailable")]
+        {
+            let proxy = bed.outbound_to(Arc::new(Address { key, meaning }), Http1).await;
+            let mut client = Wire::connect(proxy).await;
+            client.send(GET).await;
+            let answer = client.message().await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+            assert!(answer.contains(&format!("x-weft-reason: {reason}\r\n")), "{answer}");
         }
     })
     .await;

@@ -220,6 +220,26 @@ async fn e2_a_policy_that_is_tightened_cuts_what_it_forbids_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn d3_a_server_that_shakes_no_hands_is_given_up() {
+    local(async {
+        let mut pair = pair(Setup::default(), echo).await;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap();
+        tokio::task::spawn_local(async move {
+            while let Ok((mut tcp, _)) = listener.accept().await {
+                let _ = tcp.write_all(b"220 no TLS here\r\n").await;
+            }
+        });
+        let told = service(Protocol::Tcp, at, Some("spiffe://cluster.local/ns/default/sa/web"));
+        pair.client.tell(told);
+        assert_eq!(ask(pair.entry, b"hello").await, b"");
+        let seen = pair.client.metrics().await;
+        assert!(seen.contains("reason=\"tls_handshake\""), "{seen}");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn d6_a_server_of_another_account_is_not_reached_in_mtls_nor_in_clear() {
     local(async {
         let pair = pair(Setup { mode: MtlsMode::Strict, ..Setup::default() }, echo).await;
