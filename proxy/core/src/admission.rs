@@ -5,7 +5,7 @@
 //! holds on to the counts, not to the cluster. A permit that is dropped gives itself back and does nothing else.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use crate::model::cluster::{Cluster, RetryBudget};
 
@@ -17,6 +17,8 @@ pub struct Admission {
     requests: AtomicU32,
     retries: AtomicU32,
     wanted: AtomicU32,
+    retried: AtomicU64,
+    unretried: AtomicU64,
 }
 
 /// A connection to the upstream may be open.
@@ -64,6 +66,13 @@ impl Admission {
 
     /// Room for one more retry under `http.maxRetries`, which counts every retry, or else the retry budget.
     pub fn retry(self: &Arc<Self>, cluster: &Cluster, cost: Cost) -> Option<RetryPermit> {
+        let permit = self.retry_permit(cluster, cost);
+        let counter = if permit.is_some() { &self.retried } else { &self.unretried };
+        counter.fetch_add(1, Relaxed);
+        permit
+    }
+
+    fn retry_permit(self: &Arc<Self>, cluster: &Cluster, cost: Cost) -> Option<RetryPermit> {
         let limit = match (cluster.connections.max_retries, cost) {
             (Some(limit), _) => limit,
             (None, Cost::Free) => return Some(RetryPermit(None)),
@@ -111,6 +120,11 @@ impl Admission {
     /// Retries under way.
     pub fn retries(&self) -> u32 {
         self.retries.load(Relaxed)
+    }
+
+    /// Retries that there were, and those that there was no room for.
+    pub fn retried(&self) -> (u64, u64) {
+        (self.retried.load(Relaxed), self.unretried.load(Relaxed))
     }
 
     fn budget(&self, budget: RetryBudget) -> u32 {

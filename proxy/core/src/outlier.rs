@@ -158,6 +158,7 @@ fn eject(
         return None;
     }
     state.multiplier.store(times, Relaxed);
+    cluster.shared.ejections.fetch_add(1, Relaxed);
     [&state.server_errors, &state.gateway_errors, &state.local_failures].into_iter().for_each(clear);
     Some(Event::Ejected { until, times })
 }

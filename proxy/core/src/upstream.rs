@@ -50,6 +50,8 @@ pub(crate) struct ClusterShared {
     pub(crate) turn: AtomicU64,
     /// No endpoint is ejected at or after this time.
     pub(crate) all_back_at: AtomicU64,
+    /// How often an endpoint was set aside.
+    pub(crate) ejections: AtomicU64,
 }
 
 /// An endpoint of one cluster, as it runs.
@@ -151,6 +153,11 @@ impl EndpointState {
 }
 
 impl ClusterState {
+    /// How often an endpoint was set aside.
+    pub fn ejections(&self) -> u64 {
+        self.shared.ejections.load(Relaxed)
+    }
+
     /// A cluster with no past and no endpoints: every address is dialled as it is.
     pub fn passthrough(name: ClusterName) -> Arc<Self> {
         let cluster = Cluster { balancer: Balancer::Passthrough, ..Cluster::plain(name) };
