@@ -1,10 +1,12 @@
 //! The chart against a real API server, without a node: what it refuses, what it makes, and what is left when it goes.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::Result;
 use weft_e2e::cluster::{self, ApiServer};
 use weft_e2e::kubectl::{Kubectl, succeeded};
+use weft_e2e::local::{Manifests, binary};
 
 const ROOT: &str = "weft-system";
 const WEBHOOKS: [&str; 4] =
@@ -36,6 +38,21 @@ fn with_chart(kubectl: &Kubectl, arguments: &[&str]) -> Result<String> {
     let mut all = arguments.to_vec();
     all.push(&path);
     helm(kubectl, &all)
+}
+
+#[test]
+fn the_examples_of_tracing_are_what_the_controller_honours() {
+    let Some((_server, kubectl)) = control_plane() else { return };
+    let examples = chart().join("examples");
+    let values = examples.join("tracing.yaml");
+    let values = values.to_string_lossy();
+    let made = with_chart(&kubectl, &["template", "weft", "-s", "templates/mesh.yaml", "-f", &*values]);
+    let files = Manifests::new();
+    files.save("mesh.yaml", &made.expect("settings"));
+    files.save("jaeger.yaml", &std::fs::read_to_string(examples.join("jaeger.yaml")).expect("manifests"));
+    let output = Command::new(binary()).arg("validate").arg("-f").arg(files.path()).output().expect("weft");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("4 objects: valid"), "{said}");
 }
 
 #[test]

@@ -129,3 +129,93 @@ fn sink(queue: Arc<Queue>, tracing: &Tracing, own: &WorkloadMetadata) -> Sink {
     }
     Sink { queue, fixed, headers }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::settings::AccessLogFormat;
+    use crate::telemetry::spans::sinks::Side;
+    use http::HeaderName;
+    use std::time::Duration;
+    use weft_core::model::telemetry::{CollectorProtocol, Tag};
+
+    fn exporters() -> Exporters {
+        let (mesh, _) = Mesh::new(Duration::ZERO);
+        let telemetry = Telemetry::new(AccessLogFormat::Off, Clock::system());
+        Exporters { mesh, telemetry, dialer: Dialer::default(), seen: None, queues: Vec::new() }
+    }
+
+    fn tracing(host: &str, protocol: CollectorProtocol) -> Tracing {
+        let collector = Collector {
+            name: "jaeger".into(),
+            host: host.into(),
+            port: 1,
+            service: None,
+            protocol,
+            headers: Vec::new(),
+            timeout: Duration::from_millis(10),
+        };
+        Tracing { collector: Some(Arc::new(collector)), ..Tracing::default() }
+    }
+
+    fn both(tracing: &Tracing) -> Sides<Tracing> {
+        Sides { client: tracing.clone(), server: tracing.clone() }
+    }
+
+    #[tokio::test]
+    async fn nothing_runs_while_no_collector_is_named() {
+        let mut exporters = exporters();
+        exporters.follow(&Sides::default(), &Arc::default());
+        let silent = Tracing { report: false, ..tracing("127.0.0.1", CollectorProtocol::Grpc) };
+        exporters.follow(&both(&silent), &Arc::default());
+        assert!(exporters.queues.is_empty());
+        assert!(exporters.telemetry.spans.sink(Side::Client).is_none());
+    }
+
+    #[tokio::test]
+    async fn one_export_serves_both_sides_for_as_long_as_the_collector_stays() {
+        let mut exporters = exporters();
+        let queue = |exporters: &Exporters, side| {
+            exporters.telemetry.spans.sink(side).map(|sink| Arc::clone(&sink.queue)).unwrap()
+        };
+        let grpc = tracing("127.0.0.1", CollectorProtocol::Grpc);
+        exporters.follow(&both(&grpc), &Arc::default());
+        let first = queue(&exporters, Side::Client);
+        assert!(Arc::ptr_eq(&first, &queue(&exporters, Side::Server)));
+        let more = Tracing { sampling: 50.0, ..grpc };
+        exporters.follow(&both(&more), &Arc::default());
+        assert!(Arc::ptr_eq(&first, &queue(&exporters, Side::Client)), "only the sampling has changed");
+        let other = tracing("fd00::1", CollectorProtocol::Http { path: "/v1/traces".into() });
+        exporters.follow(&both(&other), &Arc::default());
+        assert!(!Arc::ptr_eq(&first, &queue(&exporters, Side::Client)));
+        exporters.follow(&Sides::default(), &Arc::default());
+        assert!(exporters.queues.is_empty() && exporters.telemetry.spans.sink(Side::Server).is_none());
+    }
+
+    #[tokio::test]
+    async fn tags_are_read_where_they_come_from() {
+        let exporters = exporters();
+        let tag = |name: &str, value| Tag { name: name.into(), value };
+        let environment =
+            |name: &str, default: &str| TagValue::Environment { name: name.into(), default: default.into() };
+        let header = TagValue::Header { name: HeaderName::from_static("end-user"), default: "nobody".into() };
+        let tracing = Tracing {
+            istio_tags: false,
+            tags: vec![
+                tag("written", TagValue::Literal("yes".into())),
+                tag("path", environment("PATH", "")),
+                tag("absent", environment("WEFT_NO_SUCH_VARIABLE", "default")),
+                tag("empty", environment("WEFT_NO_SUCH_VARIABLE", "")),
+                tag("user", header),
+            ],
+            ..tracing("127.0.0.1", CollectorProtocol::Grpc)
+        };
+        let queue =
+            exporters.queue(tracing.collector.as_ref().unwrap(), &WorkloadMetadata::default()).unwrap();
+        let sink = sink(queue, &tracing, &WorkloadMetadata::default());
+        let names: Vec<_> = sink.fixed.iter().map(|tag| tag.key.as_str()).collect();
+        assert_eq!(names, ["written", "path", "absent"]);
+        assert_eq!(sink.headers[0].0.as_str(), "user");
+    }
+}

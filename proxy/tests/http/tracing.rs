@@ -151,6 +151,38 @@ async fn a_request_that_is_not_sampled_is_passed_on_as_it_came() {
 }
 
 #[tokio::test]
+async fn hostile_contexts_end_here_and_serving_goes_on() {
+    on_worker(async {
+        let kept = Kept::default();
+        let upstream = Upstream::answering("hi").await;
+        let world = traced(World::new().service("reviews", Protocol::Http, &[upstream.address]), 100.0);
+        let bed = Bed::new(&world);
+        let queue = kept.sink(&bed);
+        let proxy = bed.outbound(&world, "reviews", Http1).await;
+        let with = |fields: &str| GET.replace("\r\n\r\n", &format!("\r\n{fields}\r\n\r\n"));
+        let mut flood = Wire::connect(proxy).await;
+        flood.send(with(&format!("baggage: {}", "k=v,".repeat(1 << 18)))).await;
+        assert!(flood.message().await.starts_with("HTTP/1.1 431"), "1 MiB of baggage");
+        let thousand: Vec<_> = (0..1000).map(|n| format!("vendor{n}=1")).collect();
+        let mut client = Wire::connect(proxy).await;
+        for context in [
+            format!("traceparent: {}\r\ntracestate: {}", UNSAMPLED.replace("-00", "-01"), thousand.join(",")),
+            "traceparent: 00-xyz\r\ntracestate: a=1".to_owned(),
+            format!("traceparent: {UNSAMPLED}\r\ntraceparent: {UNSAMPLED}\r\nb3: \u{e9}\u{e9}"),
+        ] {
+            client.send(with(&context)).await;
+            assert!(client.message().await.starts_with("HTTP/1.1 200"), "{context}");
+        }
+        for request in upstream.requests() {
+            assert_eq!(request.matches("traceparent: ").count(), 1, "{request}");
+            assert!(!request.contains("tracestate"), "{request}");
+        }
+        assert_eq!(kept.spans(queue).await.len(), 3);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_retry_is_an_event_of_the_span() {
     on_worker(async {
         let kept = Kept::default();
