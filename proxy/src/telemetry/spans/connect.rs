@@ -58,7 +58,11 @@ impl std::fmt::Debug for Connector {
 }
 
 impl Connector {
-    async fn connect(&self) -> io::Result<TcpStream> {
+    /// Connects by the first address that answers.
+    ///
+    /// # Errors
+    /// Why the last address did not, or that the name has none.
+    pub async fn connect(&self) -> io::Result<TcpStream> {
         let mut addresses = (self.lookup)().await;
         if addresses.is_empty() {
             addresses = names::resolve(self.dialer, &self.host).await.map_err(io::Error::other)?;

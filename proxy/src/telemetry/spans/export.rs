@@ -4,7 +4,6 @@ use std::collections::HashMap;
 
 use http::{HeaderName, HeaderValue};
 use opentelemetry::KeyValue;
-use opentelemetry_http::hyper::HyperClient;
 use opentelemetry_otlp::{
     ExporterBuildError, Protocol, SpanExporter, WithExportConfig, WithHttpConfig, WithTonicConfig,
 };
@@ -16,6 +15,7 @@ use weft_core::model::telemetry::{Collector, CollectorProtocol};
 
 use super::attributes::known;
 use super::connect::{Connector, Lookup};
+use super::http::Posting;
 use crate::dial::Dialer;
 
 /// Why there is no exporter.
@@ -54,7 +54,7 @@ fn http(collector: &Collector, connector: Connector, address: String) -> Result<
         Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
     };
     let headers: HashMap<_, _> = collector.headers.iter().filter_map(text).collect();
-    let client = HyperClient::new(connector, collector.timeout, None);
+    let client = Posting { connector, timeout: collector.timeout };
     let builder = SpanExporter::builder().with_http().with_http_client(client).with_headers(headers);
     let builder = builder.with_protocol(Protocol::HttpBinary).with_endpoint(address);
     Ok(builder.with_timeout(collector.timeout).build()?)

@@ -10,6 +10,8 @@ pub mod span;
 pub mod story;
 /// Connections to a collector.
 pub mod connect;
+/// OTLP over HTTP.
+pub mod http;
 /// Spans on their way to a collector.
 pub mod queue;
 /// Exporters by OTLP.
