@@ -17,6 +17,8 @@ pub mod reader;
 mod saved;
 /// What is held, wanted and refused.
 mod holdings;
+/// How long to wait before the controller is tried again.
+mod pause;
 /// The task that talks to the controller.
 pub mod stream;
 

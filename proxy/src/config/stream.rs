@@ -16,6 +16,7 @@ use weft_core::snapshot::Snapshot;
 
 use super::holdings::Holdings;
 use super::mesh::{Ask, Link, Mesh};
+use super::pause;
 use super::saved::Saved;
 use crate::clock::Clock;
 use crate::controller::{ControllerLink, LinkError};
@@ -27,13 +28,6 @@ use crate::telemetry::Metrics;
 const FILE: &str = "config.bin";
 /// After a change, how long to wait for more before the state is written.
 const SAVE_DELAY: Duration = Duration::from_secs(1);
-/// The first pause after a stream broke.
-const FIRST_PAUSE: Duration = Duration::from_millis(250);
-/// Each pause is this much longer than the one before: a controller that was away for some time is found again within
-/// about a third of that time, and is not overrun when it comes back.
-const GROWTH: f64 = 1.5;
-/// A stream that was up for this long is good: the pauses begin anew.
-const GOOD_STREAM: Duration = Duration::from_secs(10);
 /// A question of the data plane cuts a pause short after this.
 const ASKED_PAUSE: Duration = Duration::from_secs(1);
 /// Names that were used once in this time are in use.
@@ -66,6 +60,8 @@ pub struct ConfigStream {
     reconnect_max: Duration,
     save_at: Option<Instant>,
     up_since: Option<Instant>,
+    /// When the last stream ended that was up.
+    left_at: Option<Instant>,
     last_error: Option<String>,
 }
 
@@ -99,7 +95,8 @@ impl ConfigStream {
     pub fn new(parts: StreamParts, settings: &ControllerSettings) -> Self {
         let holdings = restore(&parts.state, settings.max_idle_names);
         let reconnect_max = settings.reconnect_max;
-        let stream = Self { parts, holdings, reconnect_max, save_at: None, up_since: None, last_error: None };
+        let (save_at, up_since, left_at, last_error) = (None, None, None, None);
+        let stream = Self { parts, holdings, reconnect_max, save_at, up_since, left_at, last_error };
         if stream.holdings.len() > 0 {
             stream.swap();
             tracing::info!(
@@ -114,7 +111,8 @@ impl ConfigStream {
     pub async fn run(mut self) {
         let mut pause = Duration::ZERO;
         loop {
-            if self.rest(pause).await.is_err() {
+            let shortened = pause.mul_f64(rand::rng().random_range(pause::SPREAD));
+            if self.rest(shortened).await.is_err() {
                 return;
             }
             self.up_since = None;
@@ -123,8 +121,11 @@ impl ConfigStream {
             if matches!(error, StreamError::Ending) {
                 return;
             }
-            let up = self.up_since.map_or(Duration::ZERO, |since| since.elapsed());
-            pause = next_pause(pause, up, self.reconnect_max, rand::rng().random_range(0.75..1.25));
+            let now = Instant::now();
+            self.left_at = self.up_since.map(|_| now).or(self.left_at);
+            let up = self.up_since.map_or(Duration::ZERO, |since| now - since);
+            let away = self.left_at.map(|left| now - left);
+            pause = pause::next(pause, up, away, self.reconnect_max);
         }
     }
 
@@ -339,40 +340,9 @@ fn restore(state: &StateDir, most: usize) -> Holdings {
     }
 }
 
-/// Grows, spread by `jitter` (a factor around 1); begins anew after a stream that was `up` long enough.
-fn next_pause(last: Duration, up: Duration, most: Duration, jitter: f64) -> Duration {
-    let base = if up >= GOOD_STREAM { FIRST_PAUSE } else { last.mul_f64(GROWTH).max(FIRST_PAUSE) };
-    base.mul_f64(jitter).min(most)
-}
-
 async fn at(time: Option<Instant>) {
     match time {
         Some(time) => tokio::time::sleep_until(time).await,
         None => std::future::pending().await,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MOST: Duration = Duration::from_secs(15);
-
-    #[test]
-    fn a_controller_that_was_away_for_ten_seconds_is_found_within_five() {
-        let (mut tried_at, mut pause) = (Duration::ZERO, Duration::ZERO);
-        while tried_at < Duration::from_secs(10) {
-            pause = next_pause(pause, Duration::ZERO, MOST, 1.0);
-            tried_at += pause;
-        }
-        assert!(tried_at < Duration::from_secs(15), "{tried_at:?}");
-    }
-
-    #[test]
-    fn pauses_grow_to_the_most_and_begin_anew_after_a_good_stream() {
-        assert_eq!(next_pause(Duration::ZERO, Duration::ZERO, MOST, 1.0), FIRST_PAUSE);
-        assert_eq!(next_pause(FIRST_PAUSE, Duration::ZERO, MOST, 1.0), FIRST_PAUSE.mul_f64(1.5));
-        assert_eq!(next_pause(MOST, Duration::ZERO, MOST, 1.2), MOST);
-        assert_eq!(next_pause(MOST, GOOD_STREAM, MOST, 1.2), FIRST_PAUSE.mul_f64(1.2));
     }
 }
