@@ -13,12 +13,14 @@ use crate::fragment::virtual_service::VirtualService;
 /// Which resources a change may have changed. Too much is only slow; too little is a defect.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dirty {
-    everything: bool,
+    pub(super) everything: bool,
     pub(super) all_workloads: bool,
     pub(super) all_addresses: bool,
     pub(super) all_services: bool,
     /// Pods whose own workload changed.
     pub(super) workloads: BTreeSet<ObjectName>,
+    /// Pods for whom everything may have changed.
+    pub(super) clients: BTreeSet<ObjectName>,
     /// Addresses that mean something else.
     pub(super) addresses: BTreeSet<IpAddr>,
     /// Hosts of services, for their routes, clusters and endpoints.
@@ -58,6 +60,7 @@ impl Dirty {
         self.all_addresses |= other.all_addresses;
         self.all_services |= other.all_services;
         self.workloads.extend(other.workloads);
+        self.clients.extend(other.clients);
         self.addresses.extend(other.addresses);
         self.hosts.extend(other.hosts);
     }
@@ -71,6 +74,7 @@ impl Dirty {
     pub fn touches(&self, client: &ObjectName, name: &ResourceName) -> bool {
         let service = |host: &Arc<str>| self.all_services || self.hosts.contains(host);
         self.everything
+            || self.clients.contains(client)
             || match name {
                 ResourceName::Workload => self.all_workloads || self.workloads.contains(client),
                 ResourceName::Address(key) => {

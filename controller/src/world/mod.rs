@@ -23,7 +23,7 @@ use weft_core::model::name::ObjectName;
 use self::dirty::Dirty;
 use self::index::{Index, Stale, is_indexed, label_hash};
 use self::table::{Table, put, take};
-use self::touched::{by_change, by_pod, by_service};
+use self::touched::{by_change, by_peer_authentication, by_pod, by_policy, by_service, by_sidecar};
 use crate::fragment::destination_rule::DestinationRule;
 use crate::fragment::kubernetes::{EndpointSlice, Namespace, Pod, Service};
 use crate::fragment::mesh::{Mesh, ROOT_NAMESPACE};
@@ -68,6 +68,9 @@ pub struct World {
     stale: Stale,
 }
 
+/// What an object of a kind touches.
+type By<'a, T> = &'a dyn Fn(&T) -> Dirty;
+
 impl World {
     /// Takes an object in, new or changed.
     pub fn apply(&mut self, fragment: Fragment) -> Dirty {
@@ -89,12 +92,17 @@ impl World {
                 self.destination_rules.put(o.meta.clone(), *o, Dirty::of_destination_rule)
             }
             Fragment::AuthorizationPolicy(o) => {
-                self.authorization_policies.put(o.meta.clone(), o, |_| Dirty::workloads())
+                let put = |table: &mut Table<_>, by: By<'_, _>| table.put(o.meta.clone(), o, by);
+                self.change(|world| &mut world.authorization_policies, by_policy, put)
             }
             Fragment::PeerAuthentication(o) => {
-                self.peer_authentications.put(o.meta.clone(), o, |_| Dirty::all())
+                let put = |table: &mut Table<_>, by: By<'_, _>| table.put(o.meta.clone(), o, by);
+                self.change(|world| &mut world.peer_authentications, by_peer_authentication, put)
             }
-            Fragment::Sidecar(o) => self.sidecars.put(o.meta.clone(), o, |_| Dirty::all()),
+            Fragment::Sidecar(o) => {
+                let put = |table: &mut Table<_>, by: By<'_, _>| table.put(o.meta.clone(), o, by);
+                self.change(|world| &mut world.sidecars, by_sidecar, put)
+            }
             Fragment::Telemetry(o) => self.telemetries.put(o.meta.clone(), o, |_| Dirty::workloads()),
         }
     }
@@ -116,11 +124,18 @@ impl World {
             FragmentKey::EndpointSlice(name) => self.take_slice(name),
             FragmentKey::VirtualService(key) => self.virtual_services.take(key, Dirty::of_virtual_service),
             FragmentKey::DestinationRule(key) => self.destination_rules.take(key, Dirty::of_destination_rule),
-            FragmentKey::AuthorizationPolicy(key) => {
-                self.authorization_policies.take(key, |_| Dirty::workloads())
+            FragmentKey::AuthorizationPolicy(key) => self.change(
+                |world| &mut world.authorization_policies,
+                by_policy,
+                |table, by| table.take(key, by),
+            ),
+            FragmentKey::PeerAuthentication(key) => {
+                let take = |table: &mut Table<_>, by: By<'_, _>| table.take(key, by);
+                self.change(|world| &mut world.peer_authentications, by_peer_authentication, take)
             }
-            FragmentKey::PeerAuthentication(key) => self.peer_authentications.take(key, |_| Dirty::all()),
-            FragmentKey::Sidecar(key) => self.sidecars.take(key, |_| Dirty::all()),
+            FragmentKey::Sidecar(key) => {
+                self.change(|world| &mut world.sidecars, by_sidecar, |table, by| table.take(key, by))
+            }
             FragmentKey::Telemetry(key) => self.telemetries.take(key, |_| Dirty::workloads()),
         }
     }
@@ -181,6 +196,19 @@ impl World {
         self.index.services_by_host.get(host).and_then(|name| self.services.get(name))
     }
 
+    /// Changes a table; what an object of it touches is asked of the rest of the world.
+    fn change<T>(
+        &mut self,
+        table: fn(&mut Self) -> &mut Table<T>,
+        by: fn(&Self, &T) -> Dirty,
+        change: impl FnOnce(&mut Table<T>, By<'_, T>) -> Dirty,
+    ) -> Dirty {
+        let mut taken = std::mem::take(table(self));
+        let dirty = change(&mut taken, &|object| by(self, object));
+        *table(self) = taken;
+        dirty
+    }
+
     fn put_service(&mut self, new: Service) -> Dirty {
         let old = self.services.get(&new.meta.name);
         let dirty = by_change(old, &new, |service| by_service(self, service));
@@ -199,7 +227,12 @@ impl World {
     }
 
     fn put_pod(&mut self, new: Pod) -> Dirty {
-        let dirty = by_change(self.pods.get(&new.meta.name), &new, |pod| by_pod(self, pod));
+        let old = self.pods.get(&new.meta.name);
+        let mut dirty = by_change(old, &new, |pod| by_pod(self, pod));
+        if old.is_some_and(|old| old.meta.labels != new.meta.labels) {
+            // Rules are for clients of some labels.
+            dirty.clients.insert(new.meta.name.clone());
+        }
         if !dirty.is_empty() {
             self.stale.pods = true;
             Arc::make_mut(&mut self.pods).insert(new.meta.name.clone(), Arc::new(new));
