@@ -65,7 +65,12 @@ impl Sidecar {
         let sidecar = Arc::new(Self { number, received: Arc::default() });
         let this = sidecar.clone();
         tokio::spawn(async move {
-            if let Err(error) = this.run(trust, token, addresses, heard).await {
+            let told = heard.clone();
+            let ended = this.run(trust, token, addresses, heard).await;
+            // At the end nobody listens any more.
+            if let Err(error) = ended
+                && !told.is_closed()
+            {
                 crate::note(&format!("sidecar {}: {error:#}", this.number));
             }
         });
