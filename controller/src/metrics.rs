@@ -28,6 +28,8 @@ pub struct Metrics {
     pub token_reviews: IntCounterVec,
     /// Whether this replica leads.
     pub leader: IntGauge,
+    /// Whether the Secret of the root is gone, or holds another than the one in use.
+    pub root_changed: IntGauge,
     /// Statuses of objects, by `result`: `written`, `conflict`, `failed`.
     pub status_writes: IntCounterVec,
     /// Trust bundles written into namespaces, by `result`: `written`, `failed`.
@@ -65,6 +67,10 @@ impl Metrics {
             certificates: IntCounter::new("weft_controller_certificates_total", "Certificates signed.")?,
             token_reviews: by_result("weft_controller_token_reviews_total", "Tokens of callers.")?,
             leader: IntGauge::new("weft_controller_leader", "1 in the replica that writes objects.")?,
+            root_changed: IntGauge::new(
+                "weft_controller_root_changed",
+                "1 while the Secret of the root is gone, or holds another than the one in use.",
+            )?,
             status_writes: by_result("weft_controller_status_writes_total", "Statuses of objects.")?,
             bundle_writes: by_result("weft_controller_bundle_writes_total", "Trust bundles of namespaces.")?,
             convergence: Histogram::with_opts(options.buckets(buckets))?,
@@ -85,6 +91,7 @@ impl Metrics {
     fn register(&self) -> Result<(), prometheus::Error> {
         self.registry.register(Box::new(self.sidecars.clone()))?;
         self.registry.register(Box::new(self.leader.clone()))?;
+        self.registry.register(Box::new(self.root_changed.clone()))?;
         self.registry.register(Box::new(self.convergence.clone()))?;
         for counters in [&self.token_reviews, &self.status_writes, &self.bundle_writes] {
             self.registry.register(Box::new(counters.clone()))?;

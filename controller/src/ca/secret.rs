@@ -11,6 +11,7 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
+use prometheus::IntGauge;
 use time::OffsetDateTime;
 use tokio::time::sleep;
 
@@ -127,13 +128,17 @@ async fn put(secrets: &Api<Secret>, data: BTreeMap<String, ByteString>) -> Resul
 }
 
 impl RootSecret {
-    /// Looks at the Secret for ever: one that is gone is put back, one that was changed is told of. What signs stays what
-    /// it was: certificates that are in use were signed by it.
-    pub async fn keep(self) {
+    /// Looks at the Secret for ever: one that is gone is put back, one that was changed is told of, and shown by `changed`.
+    /// What signs stays what it was: certificates that are in use were signed by it.
+    pub async fn keep(self, changed: IntGauge) {
         let mut said = None;
         loop {
             sleep(LOOK).await;
-            match self.look().await {
+            let found = self.look().await;
+            if let Ok(trouble) = &found {
+                changed.set(trouble.is_some().into());
+            }
+            match found {
                 Ok(trouble) if trouble != said => {
                     match &trouble {
                         Some(trouble) => tracing::error!("{trouble}"),
@@ -171,7 +176,10 @@ impl RootSecret {
                 format!("{shown} was changed into nonsense: {reason}; the root in use stays in use")
             }
             Ok(_) => {
-                format!("{shown} was changed; the root in use stays in use until the controller starts again")
+                format!(
+                    "{shown} was changed; the root in use stays in use until the controller starts again. Sidecars then \
+                     believe only what root-cert.pem holds: to change roots without a break, let it hold both"
+                )
             }
         }))
     }
@@ -229,6 +237,19 @@ mod tests {
         assert_eq!(read(&ours).unwrap().root_pem(), certificate);
         let istio = data(&[(ISTIO[0], &key), (ISTIO[1], &certificate), (ROOT_CERTIFICATE, &certificate)]);
         assert!(read(&istio).unwrap().intermediates().is_empty(), "the root signs itself");
+    }
+
+    #[test]
+    fn the_first_of_two_roots_signs_and_both_are_believed() {
+        let ((key, certificate), (_, other)) = (root(), root());
+        let both = format!("{certificate}{other}");
+        let authority = read(&data(&[(ROOT_KEY, &key), (ROOT_CERTIFICATE, &both)])).unwrap();
+        assert_eq!(authority.roots().len(), 2);
+        let swapped = format!("{other}{certificate}");
+        assert!(
+            read(&data(&[(ROOT_KEY, &key), (ROOT_CERTIFICATE, &swapped)])).is_err(),
+            "the key is not the first's"
+        );
     }
 
     #[test]
