@@ -35,6 +35,7 @@ use crate::source::watch::Directories;
 use crate::status::writer::Counts;
 use crate::tokens::Authenticator;
 use crate::tokens::directory::TokenDirectory;
+use crate::webhook::keeper::Served;
 
 /// Batches of changes that may wait for the pipeline.
 const BATCHES: usize = 256;
@@ -77,9 +78,16 @@ pub async fn serve(settings: Settings, shutdown: CancellationToken) -> Result<()
     let (metrics, progress) = (Metrics::new()?, Progress::default());
     let (worlds, watching) = start_pipeline(&settings, client.clone(), &progress);
     let counts = Counts { registry: Registry::default(), publisher: Publisher::default() };
-    let admin = Admin { counts: counts.clone(), worlds: worlds.clone(), metrics: metrics.clone(), progress };
+    let certificate = Arc::<Served>::default();
+    let admin = Admin {
+        counts: counts.clone(),
+        worlds: worlds.clone(),
+        metrics: metrics.clone(),
+        progress,
+        webhooks: client.is_some().then(|| certificate.clone()),
+    };
     let people = tokio::spawn(admin.serve(listen(settings.admin).await?, shutdown.clone()));
-    let parts = Parts { settings, client, worlds, counts, metrics };
+    let parts = Parts { settings, client, worlds, counts, metrics, certificate };
     let mut serving = tokio::spawn(parts.serve(shutdown.clone()));
     let ended = tokio::select! {
         served = &mut serving => {
@@ -104,6 +112,8 @@ struct Parts {
     worlds: watch::Receiver<Published>,
     counts: Counts,
     metrics: Metrics,
+    /// The webhooks', in a cluster.
+    certificate: Arc<Served>,
 }
 
 /// Whose word counts, and what is signed with.
@@ -155,7 +165,8 @@ impl Parts {
         if let Some(client) = self.client.clone() {
             let (settings, worlds) = (self.settings.clone(), self.worlds.clone());
             let (counts, metrics) = (self.counts.clone(), self.metrics.clone());
-            let replica = Replica { client, settings, worlds, counts, metrics };
+            let certificate = self.certificate.clone();
+            let replica = Replica { client, settings, worlds, counts, metrics, certificate };
             let tokens = Arc::new(replica.tokens());
             let running = replica.start(shutdown.clone()).await?;
             // The API server's objects have versions of their own.

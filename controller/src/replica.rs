@@ -29,7 +29,7 @@ use crate::webhook;
 use crate::webhook::certificate::Names;
 use crate::webhook::injecting::Injection;
 use crate::webhook::judge::Judge;
-use crate::webhook::keeper::Keeper;
+use crate::webhook::keeper::{Keeper, Served};
 
 /// How long the end of a term may take.
 const ENDING: Duration = Duration::from_secs(3);
@@ -46,6 +46,8 @@ pub struct Replica {
     pub counts: Counts,
     /// What is counted.
     pub metrics: Metrics,
+    /// The webhooks' certificate.
+    pub certificate: Arc<Served>,
 }
 
 /// A replica that stands for election.
@@ -71,7 +73,7 @@ impl Replica {
     pub async fn start(self, shutdown: CancellationToken) -> Result<Running> {
         let root = secret::open(self.client.clone(), &self.settings.namespace).await?;
         let authority = root.authority.clone();
-        tokio::spawn(root.keep());
+        tokio::spawn(root.keep(self.metrics.root_changed.clone()));
         let candidate = Candidate::new(
             self.client.clone(),
             &self.settings.namespace,
@@ -98,7 +100,8 @@ impl Replica {
         let listener = TcpListener::bind(settings.webhooks).await;
         let listener =
             listener.with_context(|| format!("--webhooks: cannot listen on {}", settings.webhooks))?;
-        let (kept, serving) = (keeper.clone(), webhook::serve(keeper, judge, listener, shutdown));
+        let (kept, certificate) = (keeper.clone(), self.certificate.clone());
+        let serving = webhook::serve(keeper, judge, certificate, listener, shutdown);
         tokio::spawn(leadership.clone().run(move || {
             let keeper = kept.clone();
             async move { keeper.keep().await }

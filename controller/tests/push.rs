@@ -7,13 +7,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::{Controller, OTHER_TOKEN, TOKEN};
+use time::OffsetDateTime;
 use tonic::Code;
 use weft_api::encoded::Encoded;
 use weft_api::pb::ca::IstioCertificateRequest;
 use weft_api::pb::config as pb;
 use weft_api::resource::Resource;
 use weft_api::session::client::Event;
+use weft_controller::fragment::Fragment;
+use weft_controller::fragment::kubernetes::{EndpointSlice, SliceEndpoint};
+use weft_controller::fragment::meta::{Age, Meta, Origin};
 use weft_controller::push::publisher::Compiler;
+use weft_controller::status::peers::Peers;
+use weft_controller::status::tally::{Tallies, Tally};
+use weft_controller::webhook::certificate::{Material, Names, TTL};
+use weft_controller::world::World;
 use weft_controller::world::dirty::Dirty;
 use weft_core::model::address::Meaning;
 use weft_core::model::name::{AddressKey, ObjectName, ResourceName, ServiceName, SliceName};
@@ -284,4 +292,59 @@ async fn people_are_told_over_http() {
     assert_eq!(errors["reports"][0]["field"], "spec.http[0].timeout", "{errors:#}");
     assert_eq!(controller.get("/other").await.0, 404);
     assert_eq!(controller.request("POST", "/sync").await.0, 405);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_is_ready_when_it_can_answer_webhooks_too() {
+    let controller = Controller::start().await;
+    controller.write("pods.yaml", PODS);
+    let mut sidecar = controller.connect(Some(TOKEN)).await.unwrap();
+    sidecar.want(ResourceName::Workload).await;
+    sidecar.until(1).await;
+    let ready = controller.get("/readyz").await;
+    assert_eq!(ready, (503, "the webhooks have no certificate yet\n".to_owned()));
+    let names = Names::of_service("weft-controller", "weft-system");
+    controller.webhooks.take(&Material::generate(&names, TTL, OffsetDateTime::now_utc()).unwrap());
+    assert_eq!(controller.get("/readyz").await, (200, "ready\n".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_another_replica_has_programmed_is_asked_over_http() {
+    let controller = Controller::start().await;
+    controller.write("all.yaml", &format!("{PODS}---\n{ROUTE}"));
+    let mut sidecar = controller.connect(Some(TOKEN)).await.unwrap();
+    sidecar.want(ResourceName::Service(web())).await;
+    sidecar.until(1).await;
+    controller.sync().await;
+    let name = |name: &str| ObjectName { namespace: "weft-system".into(), name: name.into() };
+    let mut world = World::default();
+    world
+        .apply(slice_of(&name("weft-controller"), [("127.0.0.1", name("other")), ("127.0.0.2", name("me"))]));
+    let mut peers = Peers::new(name("weft-controller"), controller.admin.port(), name("me"));
+    assert!(peers.ask(&world).await, "what it says is news");
+    let mut sum = Tallies::new();
+    peers.add_to(&mut sum);
+    let told: Vec<_> = sum.iter().map(|(id, tally)| (id.to_string(), tally.clone())).collect();
+    let everywhere = Tally { programmed: 1, total: 1, refusal: None };
+    assert_eq!(told, [("VirtualService default/web".to_owned(), everywhere)]);
+    assert!(!peers.ask(&world).await, "the same again is no news");
+}
+
+/// The EndpointSlice of a service with these pods.
+fn slice_of(service: &ObjectName, pods: [(&str, ObjectName); 2]) -> Fragment {
+    let meta = Meta {
+        name: service.clone(),
+        age: Age::default(),
+        labels: Arc::default(),
+        annotations: Arc::default(),
+        origin: Origin::Kubernetes,
+    };
+    let endpoint = |(ip, pod): (&str, ObjectName)| SliceEndpoint {
+        ip: ip.parse().unwrap(),
+        pod: Some(pod),
+        ready: true,
+        zone: "".into(),
+    };
+    let endpoints = pods.map(endpoint).into();
+    Fragment::EndpointSlice(EndpointSlice { meta, service: service.clone(), ports: Vec::new(), endpoints })
 }

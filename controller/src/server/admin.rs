@@ -22,6 +22,7 @@ use crate::report::Report;
 use crate::source::kubernetes::progress::Progress;
 use crate::status::peers;
 use crate::status::writer::Counts;
+use crate::webhook::keeper::Served;
 
 /// Connections at a time.
 const CONNECTIONS: usize = 64;
@@ -41,6 +42,8 @@ pub struct Admin {
     pub metrics: Metrics,
     /// How far the source has come.
     pub progress: Progress,
+    /// The certificate of the webhooks, where there are any.
+    pub webhooks: Option<Arc<Served>>,
 }
 
 /// What `GET /errors` says.
@@ -111,12 +114,15 @@ impl Admin {
         }
     }
 
-    /// Ready as soon as the world is known, and from then on: a kind that stands still is named, and what is known of it
-    /// goes on being served.
+    /// Ready as soon as the world is known and webhooks can be answered, and from then on: a kind that stands still is
+    /// named, and what is known of it goes on being served.
     fn readiness(&self) -> Response<Full<Bytes>> {
         let troubles = self.progress.lines();
         let (status, first) = match self.counts.publisher.as_of() {
             0 => (StatusCode::SERVICE_UNAVAILABLE, "the world is not known yet"),
+            _ if self.webhooks.as_ref().is_some_and(|certificate| !certificate.is_ready()) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "the webhooks have no certificate yet")
+            }
             _ => (StatusCode::OK, "ready"),
         };
         text(status, std::iter::once(first.to_owned()).chain(troubles).collect::<Vec<_>>().join("\n"))

@@ -46,18 +46,18 @@ use self::judge::Judge;
 use self::keeper::{Keeper, Served};
 use self::serve::Server;
 
-/// Serves the webhooks until told to stop, with the certificate that the API server keeps; the leader also has to
-/// [`Keeper::keep`] it.
+/// Serves the webhooks until told to stop, with the certificate that the API server keeps, once it is `served`; the leader
+/// also has to [`Keeper::keep`] it.
 ///
 /// # Errors
 /// TLS cannot be set up.
 pub async fn serve(
     keeper: Keeper,
     judge: Judge,
+    served: Arc<Served>,
     listener: TcpListener,
     shutdown: CancellationToken,
 ) -> Result<()> {
-    let served = Arc::new(Served::default());
     let tls = TlsAcceptor::from(served.server_config()?);
     let injection = judge.injection.clone();
     let following = tokio::spawn(async move {

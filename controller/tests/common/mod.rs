@@ -43,6 +43,7 @@ use weft_controller::source::watch::Directories;
 use weft_controller::status::writer::Counts;
 use weft_controller::tokens::Authenticator;
 use weft_controller::tokens::directory::TokenDirectory;
+use weft_controller::webhook::keeper::Served;
 use weft_core::identity::TrustDomain;
 use weft_core::model::name::ResourceName;
 
@@ -58,7 +59,9 @@ pub(crate) struct Controller {
     dir: Arc<TempDir>,
     debounce: Duration,
     grpc: std::net::SocketAddr,
-    admin: std::net::SocketAddr,
+    pub(crate) admin: std::net::SocketAddr,
+    /// The certificate of its webhooks: none at first.
+    pub(crate) webhooks: Arc<Served>,
     shutdown: CancellationToken,
     _stop: DropGuard,
     pub(crate) publisher: Publisher,
@@ -122,10 +125,11 @@ impl Controller {
         let admin = listener.local_addr().unwrap();
         let progress = Default::default();
         let counts = Counts { registry, publisher: publisher.clone() };
-        let people = Admin { counts, worlds, metrics, progress };
+        let webhooks = Arc::<Served>::default();
+        let people = Admin { counts, worlds, metrics, progress, webhooks: Some(webhooks.clone()) };
         tokio::spawn(people.serve(listener, shutdown.clone()));
         let _stop = shutdown.clone().drop_guard();
-        Self { dir, debounce, grpc, admin, shutdown, _stop, publisher, root_pem }
+        Self { dir, debounce, grpc, admin, webhooks, shutdown, _stop, publisher, root_pem }
     }
 
     /// Starts again with a directory that is read and watched.
