@@ -4,8 +4,6 @@
 
 /// Attributes by OpenTelemetry's semantic conventions, and those of the mesh.
 pub mod attributes;
-/// The span of one request.
-pub mod span;
 /// What happens to a request on its way.
 pub mod story;
 /// Connections to a collector.
@@ -18,6 +16,8 @@ pub mod queue;
 pub mod export;
 /// Where each side's spans go.
 pub mod sinks;
+/// The span of one request.
+pub mod span;
 
 pub use queue::Queue;
 pub use sinks::{Sink, Spans};

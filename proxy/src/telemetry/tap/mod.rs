@@ -17,10 +17,10 @@ use http_body::{Body, Frame};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
-/// Which requests are wanted.
-pub mod filter;
 /// One request that has ended.
 pub mod event;
+/// Which requests are wanted.
+pub mod filter;
 
 pub use event::Ended;
 pub use filter::{Filter, FilterError};
