@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use weft::up::api::Logs;
 use weft::up::{Mesh, State};
 use weft_e2e::local::{INJECTED, LIMIT, Manifests, lacking, pod, run, sh};
 
@@ -75,6 +76,85 @@ spec:
       volumes: [{name: scripts, configMap: {name: scripts}}]
 ";
 
+/// What is told of the traffic: a log of what fails, in the server's sidecar alone, and a metric without a label.
+const TELEMETRY: &str = "
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: istio-system}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: weft, namespace: istio-system}
+data:
+  mesh: |
+    extensionProviders:
+    - name: short
+      envoyFileAccessLog:
+        path: /dev/stdout
+        logFormat: {labels: {code: '%RESPONSE_CODE%', who: '%DOWNSTREAM_PEER_URI_SAN%', what: '%REQ(:METHOD)% %REQ(:PATH)%'}}
+---
+apiVersion: telemetry.istio.io/v1
+kind: Telemetry
+metadata: {name: server}
+spec:
+  selector: {matchLabels: {app: web}}
+  accessLogging:
+  - match: {mode: SERVER}
+    providers: [{name: short}]
+    filter: {expression: 'response.code >= 500'}
+  metrics:
+  - overrides: [{match: {metric: REQUEST_SIZE}, tagOverrides: {source_app: {operation: REMOVE}}}]
+";
+
+/// The lines that a sidecar wrote to its access log.
+async fn logged(mesh: &Mesh, target: &str) -> anyhow::Result<Vec<Value>> {
+    let logs = Logs { target: pod(target), container: Some("weft-proxy".into()), tail: None, follow: false };
+    let mut text = String::new();
+    mesh.logs(logs, |part| text.push_str(part)).await?;
+    Ok(text.lines().filter_map(|line| serde_json::from_str(line.get(line.find('{')?..)?).ok()).collect())
+}
+
+#[test]
+fn a_telemetry_says_what_is_logged_and_shown() {
+    if lacking(&["python3"]) {
+        return;
+    }
+    let manifests = Manifests::new();
+    manifests.save("web.yaml", &format!("{WORKLOADS}{INJECTED}{TELEMETRY}"));
+    run(async {
+        let mesh = manifests.up().await?;
+        mesh.wait_ready(LIMIT).await?;
+        load(&mesh, 5, 3).await?;
+        let began = Instant::now();
+        let lines = loop {
+            let lines = logged(&mesh, "deploy/web").await?;
+            if lines.len() >= 3 || began.elapsed() > LIMIT {
+                break lines;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        };
+        assert_eq!(lines.len(), 3, "what succeeds is not logged: {lines:?}");
+        for line in lines {
+            assert_eq!(line["code"], 500);
+            assert_eq!(line["what"], "GET /?status=500");
+            assert_eq!(line["who"], "spiffe://cluster.local/ns/default/sa/client");
+        }
+        assert!(logged(&mesh, "deploy/client").await?.is_empty(), "the client's side logs nothing");
+        let (_, text) = mesh.admin_get(&pod("deploy/web"), 15020, "/stats/prometheus").await?;
+        let shown = |metric: &str| {
+            let found = text
+                .lines()
+                .find(|line| line.starts_with(metric) && line.contains("destination_app=\"web\""));
+            found.unwrap_or_default().to_owned()
+        };
+        assert!(shown("istio_requests_total{").contains("source_app=\"client\""), "{text}");
+        let size = shown("istio_request_bytes_count{");
+        assert!(!size.is_empty() && !size.contains("source_app="), "{size}");
+        mesh.down().await
+    });
+}
+
 /// Prometheus as a pod without a sidecar, that scrapes every sidecar there is.
 fn prometheus(state: &State) -> String {
     let targets: Vec<String> = state.pods.iter().map(|pod| format!("'{}:15020'", pod.ips[0])).collect();
@@ -130,7 +210,7 @@ async fn until(mesh: &Mesh, query: &str, wanted: impl Fn(f64) -> bool) -> anyhow
     }
 }
 
-/// Sums that have to be what was counted, to the last request: of the 200s, of the 503s, of both.
+/// Sums that have to be what was counted, to the last request: of the 200s, of the 500s (which nobody tries again), of both.
 const SUMS: [(&str, [f64; 3]); 6] = [
     (
         r#"sum(istio_requests_total{reporter="source",destination_service=~"web.default.svc.cluster.local",response_code="200"})"#,
@@ -173,9 +253,9 @@ const DASHBOARDS: [&str; 6] = [
 ];
 
 async fn load(mesh: &Mesh, ok: u32, broken: u32) -> anyhow::Result<()> {
-    let script = format!("python3 /scripts/load.py 200={ok} 503={broken}");
+    let script = format!("python3 /scripts/load.py 200={ok} 500={broken}");
     let (code, said) = sh(mesh, "deploy/client", &script).await?;
-    anyhow::ensure!(code == 0 && said == format!("200={ok} 503={broken}"), "the load: {said}");
+    anyhow::ensure!(code == 0 && said == format!("200={ok} 500={broken}"), "the load: {said}");
     Ok(())
 }
 
@@ -201,7 +281,7 @@ fn prometheus_says_what_the_load_generator_counted() {
         }
         until(&mesh, SUCCESS_RATE, |percent| (percent - 75.0).abs() < 1.0).await?;
         until(&mesh, DURATION, |millis| millis > 0.0 && millis < 60_000.0).await?;
-        load(&mesh, 20, 0).await?;
+        load(&mesh, 20, 1).await?;
         for query in DASHBOARDS {
             until(&mesh, query, |value| value >= 0.0).await?;
         }

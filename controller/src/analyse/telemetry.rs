@@ -6,7 +6,6 @@ use std::sync::Arc;
 use weft_crds::kind::Kind;
 
 use super::notes::{Notes, shown};
-use crate::compile::telemetry::is_prometheus;
 use crate::fragment::telemetry::Telemetry;
 use crate::world::World;
 
@@ -52,7 +51,7 @@ fn providers(world: &World, notes: &mut Notes, object: &Telemetry) {
     }
     for (i, entry) in object.metrics.iter().enumerate() {
         for (at, name) in entry.providers.iter().enumerate() {
-            if !is_prometheus(&settings.prometheus, name) {
+            if !settings.is_prometheus(name) {
                 unknown(format!("spec.metrics[{i}].providers[{at}].name"), name);
             }
         }

@@ -151,9 +151,9 @@ fn apply_logs(wanted: &mut Vec<Wanted>, entries: &[&AccessLogging]) {
 // === metrics ===
 
 fn metrics(context: Context<'_>, levels: &[&fragment::Telemetry], side: Side) -> Metrics {
-    let prometheus = &settings(context).prometheus;
+    let settings = settings(context);
     let ours = |entry: &&fragment::Metrics| {
-        entry.providers.is_empty() || entry.providers.iter().any(|name| is_prometheus(prometheus, name))
+        entry.providers.is_empty() || entry.providers.iter().any(|name| settings.is_prometheus(name))
     };
     let entries = levels.iter().flat_map(|level| &level.metrics).filter(ours);
     let mut disabled: BTreeMap<Metric, bool> = BTreeMap::new();
@@ -171,11 +171,6 @@ fn metrics(context: Context<'_>, levels: &[&fragment::Telemetry], side: Side) ->
         disabled: disabled.into_iter().filter(|(_, off)| *off).map(|(metric, _)| metric).collect(),
         labels: labels.into_iter().map(label).collect(),
     }
-}
-
-/// Whether a provider is Prometheus.
-pub fn is_prometheus(known: &[Arc<str>], name: &str) -> bool {
-    known.iter().any(|known| **known == *name)
 }
 
 #[cfg(test)]

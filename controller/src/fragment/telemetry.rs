@@ -121,6 +121,11 @@ impl TelemetrySettings {
         self.collectors.iter().find(|collector| *collector.name == *name)
     }
 
+    /// Whether a provider is Prometheus.
+    pub fn is_prometheus(&self, name: &str) -> bool {
+        self.prometheus.iter().any(|known| **known == *name)
+    }
+
     /// The log of a provider.
     pub fn log(&self, name: &str) -> Option<&AccessLog> {
         self.logs.iter().find(|(known, _)| **known == *name).map(|(_, log)| log)
