@@ -186,17 +186,18 @@ pub fn build(parts: &[&str]) -> Result<()> {
     succeeded(&command, &output)
 }
 
-/// Jaeger, compiled where it is not there yet; `None`, said once, on a machine without Go.
+/// A program that a test needs without a cluster (`jaeger`, `helm`), compiled where it is not there yet; `None`, said
+/// once, on a machine without Go.
 ///
 /// # Panics
 /// With `CI` set, where it is not there and cannot be built.
-pub fn jaeger() -> Option<PathBuf> {
-    let program = programs().join("jaeger");
-    if program.exists() || (answers("go", &["version"]) && build(&["jaeger"]).is_ok()) {
+pub fn program(name: &str) -> Option<PathBuf> {
+    let program = programs().join(name);
+    if program.exists() || (answers("go", &["version"]) && build(&[name]).is_ok()) {
         return Some(program);
     }
-    assert!(std::env::var_os("CI").is_none(), "jaeger is not there, and Go is not installed");
-    eprintln!("skipped: jaeger is not there; Go would compile it");
+    assert!(std::env::var_os("CI").is_none(), "{name} is not there, and Go is not installed");
+    eprintln!("skipped: {name} is not there; Go would compile it");
     None
 }
 

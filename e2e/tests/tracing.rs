@@ -8,7 +8,7 @@ use serde_json::Value;
 use weft::demo::jaeger::{FILE, NAMESPACE, QUERY_PORT, manifests};
 use weft::demo::sample::Sample;
 use weft::up::{Mesh, Target};
-use weft_e2e::cluster::jaeger;
+use weft_e2e::cluster::program;
 use weft_e2e::local::{LIMIT, Manifests, lacking, run, sh};
 
 /// Requests of the client, one after the other.
@@ -19,7 +19,7 @@ fn jaeger_shows_whole_traces_and_nothing_is_lost_when_a_pod_ends() {
     if lacking(&["curl"]) {
         return;
     }
-    let Some(program) = jaeger() else { return };
+    let Some(program) = program("jaeger") else { return };
     let files = Manifests::new();
     let sample = Sample::write(files.path()).expect("the sample");
     sample.save(FILE, &manifests(&program).expect("manifests")).expect("a manifest");
