@@ -23,7 +23,9 @@ use weft_core::model::name::ObjectName;
 use self::dirty::Dirty;
 use self::index::{Index, Stale, is_indexed, label_hash};
 use self::table::{Table, put, take};
-use self::touched::{by_change, by_peer_authentication, by_pod, by_policy, by_service, by_sidecar};
+use self::touched::{
+    by_change, by_peer_authentication, by_pod, by_policy, by_service, by_sidecar, by_telemetry,
+};
 use crate::fragment::destination_rule::DestinationRule;
 use crate::fragment::kubernetes::{EndpointSlice, Namespace, Pod, Service};
 use crate::fragment::mesh::{Mesh, ROOT_NAMESPACE};
@@ -103,7 +105,10 @@ impl World {
                 let put = |table: &mut Table<_>, by: By<'_, _>| table.put(o.meta.clone(), o, by);
                 self.change(|world| &mut world.sidecars, by_sidecar, put)
             }
-            Fragment::Telemetry(o) => self.telemetries.put(o.meta.clone(), o, |_| Dirty::workloads()),
+            Fragment::Telemetry(o) => {
+                let put = |table: &mut Table<_>, by: By<'_, _>| table.put(o.meta.clone(), o, by);
+                self.change(|world| &mut world.telemetries, by_telemetry, put)
+            }
         }
     }
 
@@ -136,7 +141,9 @@ impl World {
             FragmentKey::Sidecar(key) => {
                 self.change(|world| &mut world.sidecars, by_sidecar, |table, by| table.take(key, by))
             }
-            FragmentKey::Telemetry(key) => self.telemetries.take(key, |_| Dirty::workloads()),
+            FragmentKey::Telemetry(key) => {
+                self.change(|world| &mut world.telemetries, by_telemetry, |table, by| table.take(key, by))
+            }
         }
     }
 

@@ -16,6 +16,7 @@ use crate::fragment::mesh::{Mesh, is_host};
 use crate::fragment::meta::{Meta, Selector};
 use crate::fragment::security::{AuthorizationPolicy, PeerAuthentication};
 use crate::fragment::sidecar::Sidecar;
+use crate::fragment::telemetry::Telemetry;
 
 /// A pod: its own workload, its addresses, and the endpoints of the services that may count it in.
 pub(super) fn by_pod(world: &World, pod: &Pod) -> Dirty {
@@ -51,7 +52,16 @@ pub(super) fn by_service(world: &World, service: &Service) -> Dirty {
 
 /// An AuthorizationPolicy: the workloads that it selects; one of a root namespace, all.
 pub(super) fn by_policy(world: &World, policy: &AuthorizationPolicy) -> Dirty {
-    match selected(world, &policy.meta, Some(&policy.selector)) {
+    workloads(world, &policy.meta, Some(&policy.selector))
+}
+
+/// A Telemetry: the workloads that it selects; one of a root namespace, all.
+pub(super) fn by_telemetry(world: &World, object: &Telemetry) -> Dirty {
+    workloads(world, &object.meta, object.selector.as_ref())
+}
+
+fn workloads(world: &World, object: &Meta, selector: Option<&Selector>) -> Dirty {
+    match selected(world, object, selector) {
         Some(pods) => Dirty { workloads: names(pods), ..Dirty::default() },
         None => Dirty::workloads(),
     }
@@ -235,6 +245,16 @@ mod tests {
         assert_eq!([touched(&moved, "a-0"), touched(&moved, "b-0")], [[true, false, false]; 2]);
         let whole = apply(&mut world, policy("AuthorizationPolicy", json!({"rules": [{}]})));
         assert_eq!([touched(&whole, "a-0"), touched(&whole, "b-0")], [[true, false, false]; 2]);
+    }
+
+    #[test]
+    fn a_telemetry_touches_the_workloads_that_it_selects() {
+        let mut world = two();
+        let mut value =
+            policy("Telemetry", json!({"selector": {"matchLabels": {"app": "a"}}, "tracing": [{}]}));
+        value["apiVersion"] = "telemetry.weft.dev/v1".into();
+        let dirty = apply(&mut world, value);
+        assert_eq!([touched(&dirty, "a-0"), touched(&dirty, "b-0")], [[true, false, false], [false; 3]]);
     }
 
     #[test]
