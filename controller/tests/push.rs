@@ -318,8 +318,10 @@ async fn what_another_replica_has_programmed_is_asked_over_http() {
     controller.sync().await;
     let name = |name: &str| ObjectName { namespace: "weft-system".into(), name: name.into() };
     let mut world = World::default();
-    world
-        .apply(slice_of(&name("weft-controller"), [("127.0.0.1", name("other")), ("127.0.0.2", name("me"))]));
+    world.apply(slice_of(
+        &name("weft-controller"),
+        [([127, 0, 0, 1], name("other")), ([127, 0, 0, 2], name("me"))],
+    ));
     let mut peers = Peers::new(name("weft-controller"), controller.admin.port(), name("me"));
     assert!(peers.ask(&world).await, "what it says is news");
     let mut sum = Tallies::new();
@@ -331,7 +333,7 @@ async fn what_another_replica_has_programmed_is_asked_over_http() {
 }
 
 /// The EndpointSlice of a service with these pods.
-fn slice_of(service: &ObjectName, pods: [(&str, ObjectName); 2]) -> Fragment {
+fn slice_of(service: &ObjectName, pods: [([u8; 4], ObjectName); 2]) -> Fragment {
     let meta = Meta {
         name: service.clone(),
         age: Age::default(),
@@ -339,8 +341,8 @@ fn slice_of(service: &ObjectName, pods: [(&str, ObjectName); 2]) -> Fragment {
         annotations: Arc::default(),
         origin: Origin::Kubernetes,
     };
-    let endpoint = |(ip, pod): (&str, ObjectName)| SliceEndpoint {
-        ip: ip.parse().unwrap(),
+    let endpoint = |(ip, pod): ([u8; 4], ObjectName)| SliceEndpoint {
+        ip: ip.into(),
         pod: Some(pod),
         ready: true,
         zone: "".into(),
