@@ -215,7 +215,7 @@ fn says_itself(template: &Value) -> bool {
     let metadata = &template["metadata"];
     let has =
         |name: &&str| [&metadata["labels"], &metadata["annotations"]].iter().any(|m| !m[*name].is_null());
-    INJECT.iter().any(|name| has(name))
+    INJECT.iter().any(has)
         || !metadata["annotations"]["weft.dev/status"].is_null()
         || !metadata["labels"]["security.istio.io/tlsMode"].is_null()
 }
