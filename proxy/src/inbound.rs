@@ -133,10 +133,13 @@ async fn shake_hands(ctx: &Context, visit: &mut Visit, io: Io) -> Result<(Io, Ru
     let client = visit.incoming.downstream.client;
     let failed = |reason: Reason| Failed { stop: reason.into(), io: None };
     let socket = io.into_socket().ok_or_else(|| failed(Reason::TlsHandshake))?;
+    let handshakes = &ctx.local.telemetry.shared().metrics.handshakes;
     let (io, peer) = Box::pin(tls::accept(&ctx.tls, socket)).await.map_err(|fault| {
         tracing::info!(%client, fault = fault.name(), "handshake refused: {fault}");
+        handshakes.with_label_values(&[fault.name()]).inc();
         failed(fault.reason())
     })?;
+    handshakes.with_label_values(&["ok"]).inc();
     let downstream = &mut visit.incoming.downstream;
     (downstream.peer, downstream.sni) = (Some(peer.identity), peer.sni);
     Ok((io, peer_auth::rules_inside(visit.protocol, peer.alpn)))

@@ -23,6 +23,8 @@ pub struct Metrics {
     pub access_log_dropped: IntCounter,
     /// `weft_spans_total{result}`: `exported`, `failed` (the collector did not take them), `dropped` (no room).
     pub spans: IntCounterVec,
+    /// `weft_tls_handshakes_total{result}`: of clients; `ok`, or what was wrong.
+    pub handshakes: IntCounterVec,
     /// `weft_app_scrape_failures_total`: scrapes in which the application's own metrics were missing.
     pub app_scrape_failures: IntCounter,
     /// `weft_controller_connected`: 1 while the stream is up.
@@ -61,6 +63,7 @@ impl Metrics {
                 "Lines that nobody read in time.",
             ),
             spans: counters(r, "weft_spans_total", "Spans by what became of them.", &["result"]),
+            handshakes: counters(r, "weft_tls_handshakes_total", "Handshakes of clients.", &["result"]),
             app_scrape_failures: counter(
                 r,
                 "weft_app_scrape_failures_total",

@@ -286,6 +286,8 @@ async fn g6_when_time_is_up_what_is_left_is_cut_and_recorded() {
         assert_eq!(tcp.read(&mut [0]).await.unwrap_or(0), 0);
         let seen = pair.client.metrics().await;
         assert!(seen.contains("reason=\"draining\"} 1"), "{seen}");
+        let shaken = pair.server.metrics().await;
+        assert!(shaken.contains("weft_tls_handshakes_total{result=\"ok\"} 1"), "{shaken}");
         assert_eq!(pair.client.shutdown.open_connections(), 0);
     })
     .await;
