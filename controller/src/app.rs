@@ -16,6 +16,7 @@ use weft_core::model::workload::TrustBundle;
 use crate::ca::authority::Authority;
 use crate::ca::service::CertificateService;
 use crate::ca::store;
+use crate::log::{self, LogLevel};
 use crate::metrics::Metrics;
 use crate::pipeline::{Pipeline, Published};
 use crate::push::epoch::Epoch;
@@ -48,25 +49,13 @@ const ENDING: Duration = Duration::from_secs(5);
 /// A setting does not hold: a directory cannot be watched, an address cannot be listened on, the root of trust
 /// cannot be read.
 pub fn run(settings: Settings) -> Result<()> {
-    log(&settings.log)?;
+    let log = log::start(&settings.log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .context("cannot make a runtime")?;
-    runtime.block_on(serve(settings, CancellationToken::new()))
-}
-
-fn log(filter: &str) -> Result<()> {
-    let filter = tracing_subscriber::EnvFilter::try_new(filter)
-        .with_context(|| format!("--log {filter}: no filter"))?;
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_target(false)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .try_init();
-    Ok(())
+    runtime.block_on(serve_with(settings, log, CancellationToken::new()))
 }
 
 /// Runs until the token is cancelled or the process is told to end.
@@ -74,6 +63,10 @@ fn log(filter: &str) -> Result<()> {
 /// # Errors
 /// As [`run`].
 pub async fn serve(settings: Settings, shutdown: CancellationToken) -> Result<()> {
+    serve_with(settings, LogLevel::default(), shutdown).await
+}
+
+async fn serve_with(settings: Settings, log: LogLevel, shutdown: CancellationToken) -> Result<()> {
     let client = if settings.kubernetes { Some(connect::client().await?) } else { None };
     let (metrics, progress) = (Metrics::new()?, Progress::default());
     let (worlds, watching) = start_pipeline(&settings, client.clone(), &progress);
@@ -84,6 +77,7 @@ pub async fn serve(settings: Settings, shutdown: CancellationToken) -> Result<()
         worlds: worlds.clone(),
         metrics: metrics.clone(),
         progress,
+        log,
         webhooks: client.is_some().then(|| certificate.clone()),
     };
     let people = tokio::spawn(admin.serve(listen(settings.admin).await?, shutdown.clone()));

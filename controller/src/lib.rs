@@ -21,6 +21,8 @@ pub mod check;
 pub mod pipeline;
 /// From the world to what one sidecar is told.
 pub mod compile;
+/// The controller's own log.
+pub mod log;
 /// What the controller counts.
 pub mod metrics;
 /// A bound on how often something happens.

@@ -161,6 +161,11 @@ impl Publisher {
         self.current.borrow().compiler.as_ref().map_or(0, |compiler| compiler.as_of())
     }
 
+    /// What is published; `None` while nothing is known.
+    pub fn compiler(&self) -> Option<Arc<dyn Compiler>> {
+        self.current.borrow().compiler.clone()
+    }
+
     /// How many worlds were published.
     pub fn generation(&self) -> u64 {
         self.current.borrow().generation
