@@ -5,7 +5,10 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::{authz, check, commands, crds, demo, echo, explain, get, inject, load, mesh_test, validate};
+use crate::{
+    authz, check, commands, crds, demo, echo, explain, get, inject, load, mesh_test, sidecar, tap, top,
+    validate,
+};
 
 /// A service mesh for Kubernetes, on this machine or in a cluster
 #[derive(Debug, Parser)]
@@ -43,6 +46,12 @@ enum Command {
     Inject(inject::Args),
     /// Say what is wrong with a cluster, its control plane and its pods, and the mend
     Check(check::Args),
+    /// Show what a sidecar holds, and how that differs from what the controller means it to hold
+    Proxy(Box<sidecar::Args>),
+    /// Show who asks whom: requests, errors, p50 and p99, connections by pair of workloads, refreshed
+    Top(top::Args),
+    /// Show requests as they pass a workload's sidecars, with reasons
+    Tap(Box<tap::Args>),
     /// Run the echo application of samples and tests
     Echo(echo::Args),
     /// Ask a URL again and again, and count the answers
@@ -71,6 +80,9 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Crds(args) => crds::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Inject(args) => inject::run(&args),
         Command::Check(args) => wait(check::run(args)),
+        Command::Proxy(args) => wait(sidecar::run(*args)),
+        Command::Top(args) => wait(top::run(args)),
+        Command::Tap(args) => wait(tap::run(*args)),
         Command::Echo(args) => echo::run(args).map(|()| ExitCode::SUCCESS),
         Command::Load(args) => load::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Capture(args) => wait(async { demo::capture::run(args).await.map(|()| ExitCode::SUCCESS) }),

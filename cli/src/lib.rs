@@ -32,6 +32,12 @@ pub mod explain;
 pub mod authz;
 /// Tests of routes and policies.
 pub mod mesh_test;
+/// What a sidecar holds.
+pub mod sidecar;
+/// Who asks whom.
+pub mod top;
+/// Requests as they pass.
+pub mod tap;
 /// The guided tour.
 pub mod demo;
 /// The commands about local meshes.
