@@ -9,6 +9,7 @@ mod admission;
 mod fixture;
 mod install;
 mod kinds;
+mod live;
 mod rolling;
 mod sample;
 mod space;
