@@ -42,7 +42,7 @@ pub async fn sh(mesh: &Mesh, target: &str, script: &str) -> anyhow::Result<(i32,
     Ok((output.code, format!("{}{}", output.stdout, output.stderr).trim().to_owned()))
 }
 
-/// The `weft` binary of this build, built once.
+/// The `weft` binary of this build, built once; or the one that WEFT_E2E_BINARY names.
 ///
 /// # Panics
 /// When it cannot be built.
@@ -52,6 +52,9 @@ pub fn binary() -> PathBuf {
 }
 
 fn build() -> PathBuf {
+    if let Some(given) = std::env::var_os("WEFT_E2E_BINARY") {
+        return given.into();
+    }
     let test = std::env::current_exe().expect("this test's own path");
     let folder = test.ancestors().nth(2).expect("the folder of the profile").to_owned();
     let mut cargo = Command::new(env!("CARGO"));
