@@ -20,7 +20,7 @@ use weft_proxy::clock::Clock;
 use weft_proxy::settings::AccessLogFormat;
 use weft_proxy::telemetry::tap::Filter;
 use weft_proxy::telemetry::{
-    AccessEntry, Outcome, PeerRef, Reporter, RequestRecord, Scope, ScopeRef, Security, ServiceLabels,
+    AccessEntry, Logs, Outcome, PeerRef, Reporter, RequestRecord, Scope, ScopeRef, Security, ServiceLabels,
     Telemetry, WorkerTelemetry,
 };
 use weft_proxy::web::{self, Answer, Answers, Question};
@@ -99,7 +99,7 @@ fn request(telemetry: &Telemetry, worker: &WorkerTelemetry, scope: &Rc<Scope>) {
 }
 
 fn entry() -> AccessEntry {
-    let mut entry = AccessEntry::begin(SystemTime::now());
+    let mut entry = AccessEntry::begin(SystemTime::now(), Logs::none(Reporter::Source));
     entry.method = "GET".to_owned();
     entry.path = "/api/orders/4711?expand=lines".to_owned();
     entry.protocol = "HTTP/1.1";
