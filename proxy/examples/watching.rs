@@ -21,7 +21,7 @@ use weft_proxy::settings::AccessLogFormat;
 use weft_proxy::telemetry::tap::Filter;
 use weft_proxy::telemetry::{
     AccessEntry, Logs, Outcome, PeerRef, Reporter, RequestRecord, Scope, ScopeRef, Security, ServiceLabels,
-    Telemetry, WorkerTelemetry,
+    Telemetry, Text, WorkerTelemetry,
 };
 use weft_proxy::web::{self, Answer, Answers, Question};
 
@@ -100,14 +100,16 @@ fn request(telemetry: &Telemetry, worker: &WorkerTelemetry, scope: &Rc<Scope>) {
 
 fn entry() -> AccessEntry {
     let mut entry = AccessEntry::begin(SystemTime::now(), Logs::none(Reporter::Source));
-    entry.method = "GET".to_owned();
-    entry.path = "/api/orders/4711?expand=lines".to_owned();
     entry.protocol = "HTTP/1.1";
-    entry.authority = "content-service.default.svc.cluster.local".to_owned();
-    entry.user_agent = "Mozilla/5.0 (X11; Linux x86_64)".to_owned();
-    entry.request_id = "6f1c7a52-94f2-4c1e-8d3d-0a7f6cc9f1f0".to_owned();
-    entry.source_principal = "spiffe://cluster.local/ns/default/sa/api-gateway".to_owned();
-    entry.upstream_cluster = "outbound|80|v1|content-service.default.svc.cluster.local".to_owned();
+    for (what, text) in [
+        (Text::Method, "GET"),
+        (Text::Path, "/api/orders/4711?expand=lines"),
+        (Text::Authority, "content-service.default.svc.cluster.local"),
+        (Text::UserAgent, "Mozilla/5.0 (X11; Linux x86_64)"),
+        (Text::RequestId, "6f1c7a52-94f2-4c1e-8d3d-0a7f6cc9f1f0"),
+    ] {
+        entry.put(what, text);
+    }
     entry.downstream_remote_address = Some(([10, 244, 0, 2], 40_000).into());
     entry.upstream_host = Some(([10, 244, 0, 3], 8080).into());
     entry
