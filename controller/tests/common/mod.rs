@@ -29,6 +29,7 @@ use weft_api::resource::Resource;
 use weft_api::session::client::{Event, Session, StreamId};
 use weft_controller::ca::service::CertificateService;
 use weft_controller::ca::store;
+use weft_controller::log::LogLevel;
 use weft_controller::metrics::Metrics;
 use weft_controller::pipeline::{Pipeline, Published};
 use weft_controller::push::epoch::Epoch;
@@ -126,7 +127,14 @@ impl Controller {
         let progress = Default::default();
         let counts = Counts { registry, publisher: publisher.clone() };
         let webhooks = Arc::<Served>::default();
-        let people = Admin { counts, worlds, metrics, progress, webhooks: Some(webhooks.clone()) };
+        let people = Admin {
+            counts,
+            worlds,
+            metrics,
+            progress,
+            log: LogLevel::default(),
+            webhooks: Some(webhooks.clone()),
+        };
         tokio::spawn(people.serve(listener, shutdown.clone()));
         let _stop = shutdown.clone().drop_guard();
         Self { dir, debounce, grpc, admin, webhooks, shutdown, _stop, publisher, root_pem }
