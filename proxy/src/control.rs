@@ -130,7 +130,7 @@ impl Control {
         let parts = StreamParts { mesh, asks, link, state, clock: clock.clone(), metrics, before_swap };
         let stream = ConfigStream::new(parts, &settings.controller);
         let tasks = ControlTasks {
-            admin: (listen_admin(settings.ports.admin)?, control.admin(clock, log)),
+            admin: (listen_admin(settings.ports.admin)?, control.admin(clock, log, dialer)),
             health: (
                 listen("health", settings.ports.health, "WEFT_HEALTH_PORT")?,
                 control.health(probes(&settings.pod, dialer)?),
@@ -145,7 +145,7 @@ impl Control {
         Ok((control, tasks))
     }
 
-    fn admin(&self, clock: Clock, log: LogLevel) -> Admin {
+    fn admin(&self, clock: Clock, log: LogLevel, dialer: Dialer) -> Admin {
         Admin {
             mesh: self.mesh.clone(),
             credentials: self.credentials.clone(),
@@ -154,6 +154,7 @@ impl Control {
             shutdown: self.shutdown.clone(),
             clock,
             epoch: self.epoch,
+            dialer,
         }
     }
 

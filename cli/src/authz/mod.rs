@@ -6,13 +6,15 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
-use weft_core::explain::told::{Access, Sent, ServerSide};
+use weft_core::explain::told::{Access, Ask, ClientSide, Sent, ServerSide};
 use weft_core::explain::{Came, policy, server};
 use weft_core::identity::SpiffeId;
 
+use crate::explain::live::ask;
 use crate::explain::question::header;
-use crate::offline::Offline;
+use crate::offline::{Offline, principal};
 use crate::output::{self, Format, Table};
+use crate::reach::{Place, Reach};
 
 /// The exit code of a no.
 const NO: u8 = 1;
@@ -37,12 +39,11 @@ enum Question {
 /// Where the policies come from.
 #[derive(Debug, clap::Args)]
 struct From {
-    /// A file or directory of manifests; several are taken together
-    #[arg(short, long = "file", required = true, value_name = "FILE_OR_DIR")]
+    #[command(flatten)]
+    place: Place,
+    /// Ask nobody: a file or directory of manifests; several are taken together
+    #[arg(short, long = "file", value_name = "FILE_OR_DIR", conflicts_with_all = ["mesh", "context"])]
     files: Vec<PathBuf>,
-    /// The namespace of the pod or Service
-    #[arg(short, long, default_value = "default")]
-    namespace: String,
     /// How
     #[arg(short, long, value_enum, default_value_t = Format::Text)]
     output: Format,
@@ -50,8 +51,9 @@ struct From {
 
 /// `weft authz check`
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:
-  weft authz check -f manifests/ deploy/content-service-v1
+#[command(after_help = "Examples:
+  weft authz check deploy/content-service-v1                    ask its sidecar what it holds
+  weft authz check -f manifests/ deploy/content-service-v1      ask nobody: the manifests alone
 
 Exit code: 0; 2 where there is no such pod.")]
 struct Check {
@@ -64,6 +66,7 @@ struct Check {
 /// `weft authz can`
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
+  weft authz can ns/default/sa/api-gateway DELETE content-service /api/x
   weft authz can -f manifests/ ns/default/sa/api-gateway DELETE content-service /api/x
   weft authz can -f manifests/ - GET content-service:8080 /       nobody that the mesh knows: a caller in clear
 
@@ -108,10 +111,10 @@ struct Answer {
 }
 
 /// Answers; the exit code tells yes from no.
-pub fn run(args: &Args) -> ExitCode {
+pub async fn run(args: &Args) -> ExitCode {
     let answered = match &args.question {
-        Question::Check(check) => self::check(check),
-        Question::Can(can) => self::can(can),
+        Question::Check(check) => self::check(check).await,
+        Question::Can(can) => self::can(can).await,
     };
     answered.unwrap_or_else(|error| {
         output::problem(format!("{error:#}"));
@@ -119,19 +122,33 @@ pub fn run(args: &Args) -> ExitCode {
     })
 }
 
-fn mesh(from: &From) -> Result<Offline> {
+/// The mesh of the manifests; `None`: one that runs is meant.
+fn offline(from: &From) -> Result<Option<Offline>> {
+    if from.files.is_empty() {
+        return Ok(None);
+    }
     let mesh = Offline::read(&from.files)?;
     mesh.errors().for_each(output::warning);
-    Ok(mesh)
+    Ok(Some(mesh))
 }
 
-fn check(args: &Check) -> Result<ExitCode> {
-    let mesh = mesh(&args.from)?;
-    let pod = mesh.pod(&args.from.namespace, &args.pod)?;
-    if !pod.meshed {
-        bail!("pod {} has no sidecar: no policy is in force there, everyone gets in", pod.meta.name);
+impl From {
+    fn namespace(&self) -> &str {
+        self.place.namespace.as_deref().unwrap_or("default")
     }
-    let access = policy::access(&*mesh.workload(&pod.meta.name)?);
+}
+
+async fn check(args: &Check) -> Result<ExitCode> {
+    let access: Access = match offline(&args.from)? {
+        None => ask(&args.from.place.reach().await?.sidecar(&args.pod).await?, &Ask::Access).await?,
+        Some(mesh) => {
+            let pod = mesh.pod(args.from.namespace(), &args.pod)?;
+            if !pod.meshed {
+                bail!("pod {} has no sidecar: no policy is in force there, everyone gets in", pod.meta.name);
+            }
+            policy::access(&*mesh.workload(&pod.meta.name)?)
+        }
+    };
     match args.from.output {
         Format::Json => output::pretty(&access),
         Format::Text => output::raw(&shown(&access)),
@@ -166,16 +183,11 @@ fn shown(access: &Access) -> String {
     text
 }
 
-fn can(args: &Can) -> Result<ExitCode> {
-    let mesh = mesh(&args.from)?;
-    let peer = mesh.principal(&args.principal)?;
-    let behind = mesh.behind(&args.from.namespace, &args.target)?;
-    let mut pods = Vec::new();
-    for (pod, port) in behind.iter().filter(|(pod, _)| pod.meshed) {
-        let ip = pod.addresses.first().context("the pod has no address")?;
-        let came = came(args, peer.clone(), mesh.address_of(peer.as_ref()), SocketAddr::new(*ip, *port));
-        pods.push(server(&*mesh.workload(&pod.meta.name)?, &came));
-    }
+async fn can(args: &Can) -> Result<ExitCode> {
+    let pods = match offline(&args.from)? {
+        Some(mesh) => of_manifests(args, &mesh)?,
+        None => of_sidecars(args, &args.from.place.reach().await?).await?,
+    };
     if pods.is_empty() {
         bail!("no pod of {} has a sidecar: no policy is in force there, everyone gets in", args.target);
     }
@@ -187,19 +199,64 @@ fn can(args: &Can) -> Result<ExitCode> {
     Ok(if answer.allowed { ExitCode::SUCCESS } else { ExitCode::from(NO) })
 }
 
-fn came(args: &Can, peer: Option<SpiffeId>, source: Option<IpAddr>, to: SocketAddr) -> Came {
+fn of_manifests(args: &Can, mesh: &Offline) -> Result<Vec<ServerSide>> {
+    let peer = mesh.principal(&args.principal)?;
+    let source = mesh.address_of(peer.as_ref()).unwrap_or(NOBODY);
+    let mut pods = Vec::new();
+    for (pod, port) in mesh.behind(args.from.namespace(), &args.target)?.iter().filter(|(pod, _)| pod.meshed)
+    {
+        let ip = pod.addresses.first().context("the pod has no address")?;
+        let (peer, to, request) = (peer.clone(), SocketAddr::new(*ip, *port), request(args));
+        let came = Came { peer, sni: None, source, to, request };
+        pods.push(server(&*mesh.workload(&pod.meta.name)?, &came));
+    }
+    Ok(pods)
+}
+
+/// The endpoints of the Service are those that a sidecar of its namespace knows.
+async fn of_sidecars(args: &Can, reach: &Reach) -> Result<Vec<ServerSide>> {
+    let all = reach.everywhere(Some(reach.namespace())).await?;
+    let any = all.first().with_context(|| format!("no sidecar runs in namespace {}", reach.namespace()))?;
+    let access: Access = ask(any, &Ask::Access).await?;
+    let domain = SpiffeId::parse(&access.identity).map(|id| id.trust_domain().to_owned()).unwrap_or_default();
+    let peer = principal(&args.principal, &domain)?.map(|id| id.to_string());
+    let (host, port) = match args.target.rsplit_once(':') {
+        Some((host, port)) => (host, port.parse().with_context(|| format!("{port} is no port"))?),
+        None => (args.target.as_str(), 80),
+    };
+    let address = reach.lookup(any, host).await?;
+    let question = Ask::Client { host: host.to_owned(), port, address, request: request(args) };
+    let told: ClientSide = ask(any, &question).await?;
+    let mut endpoints: Vec<_> =
+        told.branches.iter().flat_map(|b| &b.endpoints).filter(|e| e.meshed).collect();
+    endpoints.sort_by_key(|endpoint| endpoint.address);
+    endpoints.dedup_by_key(|endpoint| endpoint.address);
+    let mut pods = Vec::new();
+    for to in endpoints {
+        let Some(sidecar) = all.iter().find(|s| s.pod == to.pod && s.namespace == to.namespace) else {
+            continue;
+        };
+        let (peer, to, request) = (peer.clone(), to.address, request(args));
+        pods.push(ask(sidecar, &Ask::Server { peer, sni: None, source: NOBODY, to, request }).await?);
+    }
+    Ok(pods)
+}
+
+/// Stands for the address of a caller of whom nothing but the identity is said.
+const NOBODY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+
+fn request(args: &Can) -> Sent {
     let host = args.target.rsplit('/').next().unwrap_or(&args.target).to_owned();
     let written = args.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host"));
     let own = (!written).then(|| ("host".to_owned(), host));
-    let request = Sent {
+    Sent {
         method: args.method.clone(),
         target: args.path.clone(),
         headers: own.into_iter().chain(args.headers.iter().cloned()).collect(),
         http: true,
         tls: false,
         sni: None,
-    };
-    Came { peer, sni: None, source: source.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), to, request }
+    }
 }
 
 impl Answer {

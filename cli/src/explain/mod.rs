@@ -4,6 +4,8 @@
 pub mod question;
 /// An explanation for people.
 pub mod text;
+/// Explained by sidecars that run.
+pub mod live;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -15,6 +17,7 @@ use weft_core::explain::told::Verdict;
 
 use crate::offline::{Offline, Query};
 use crate::output::{self, Format};
+use crate::reach::Place;
 
 /// The exit code of a request that is refused, or of which a part is.
 const REFUSED: u8 = 1;
@@ -24,9 +27,13 @@ const UNKNOWN: u8 = 2;
 /// `weft explain`
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  weft explain -f manifests/ deploy/client http://content-service/api/x
-  weft explain -f manifests/ deploy/api-gateway -X DELETE -H 'end-user: premium' http://content-service/api/x
+  weft explain deploy/client http://content-service/api/x                          ask the sidecars of a mesh that runs
+  weft explain -N shop deploy/client -H 'end-user: premium' http://content-service/api/x
+  weft explain -f manifests/ deploy/client -X DELETE http://content-service/api/x   ask nobody: the manifests alone
   weft explain -f manifests/ deploy/client http://web:8080/ -o json | jq -r .verdict
+
+The client's sidecar is asked where such a request goes, by what it holds right now (endpoints that it has set aside are
+out), and the servers' sidecars whether they let it in. No request is sent.
 
 With -f nothing runs and nobody is asked: the controller's own code compiles the manifests for the client's pod and for
 the servers', and the functions that decide in a sidecar say what they would. Every pod is taken to be ready.
@@ -34,12 +41,11 @@ the servers', and the functions that decide in a sidecar say what they would. Ev
 Exit code: 0 the request is forwarded, or answered by its route; 1 it is refused, or a part of such requests is; 2 it
 cannot be told.")]
 pub struct Args {
-    /// A file or directory of manifests; several are taken together
-    #[arg(short, long = "file", required = true, value_name = "FILE_OR_DIR")]
+    #[command(flatten)]
+    place: Place,
+    /// Ask nobody: a file or directory of manifests; several are taken together
+    #[arg(short, long = "file", value_name = "FILE_OR_DIR", conflicts_with_all = ["mesh", "context"])]
     files: Vec<PathBuf>,
-    /// The client's namespace
-    #[arg(short, long, default_value = "default")]
-    namespace: String,
     /// The method
     #[arg(short = 'X', long = "request", default_value = "GET", value_name = "METHOD")]
     method: String,
@@ -56,8 +62,8 @@ pub struct Args {
 }
 
 /// Explains a request; the exit code tells what becomes of it.
-pub fn run(args: &Args) -> ExitCode {
-    match offline(args) {
+pub async fn run(args: &Args) -> ExitCode {
+    match explained(args).await {
         Ok(all) => tell(args, &all),
         Err(error) => {
             output::problem(format!("{error:#}"));
@@ -66,11 +72,16 @@ pub fn run(args: &Args) -> ExitCode {
     }
 }
 
-fn offline(args: &Args) -> Result<Explanation> {
+async fn explained(args: &Args) -> Result<Explanation> {
     let (host, request) = question::question(&args.method, &args.url, &args.headers)?;
+    if args.files.is_empty() {
+        let reach = args.place.reach().await?;
+        return live::explain(&reach, &args.client, host, request).await;
+    }
     let mesh = Offline::read(&args.files)?;
     mesh.errors().for_each(output::warning);
-    mesh.explain(&Query { namespace: args.namespace.clone(), client: args.client.clone(), host, request })
+    let namespace = args.place.namespace.clone().unwrap_or_else(|| "default".to_owned());
+    mesh.explain(&Query { namespace, client: args.client.clone(), host, request })
 }
 
 fn tell(args: &Args, all: &Explanation) -> ExitCode {
@@ -78,8 +89,7 @@ fn tell(args: &Args, all: &Explanation) -> ExitCode {
         Format::Json => output::pretty(all),
         Format::Text => {
             let colours = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-            let title =
-                format!("{} {} from {} of namespace {}", args.method, args.url, args.client, args.namespace);
+            let title = format!("{} {} from {}", args.method, args.url, args.client);
             output::raw(&text::text(&title, all, colours));
         }
     }

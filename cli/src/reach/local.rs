@@ -1,5 +1,6 @@
 //! Sidecars of a mesh of `weft up`: connections that an agent makes inside the pod's network and hands out.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
@@ -29,6 +30,26 @@ pub(super) async fn everywhere(mesh: &Arc<Mesh>, namespace: Option<&str>) -> Res
     let state = mesh.state().await?;
     let wanted = |pod: &&PodState| namespace.is_none_or(|namespace| pod.namespace == namespace);
     Ok(state.pods.iter().filter(wanted).filter(|pod| runs(pod)).map(|pod| sidecar(mesh, pod)).collect())
+}
+
+/// The address that a pod's hosts file has for a name: there is no name server.
+pub(super) async fn lookup(mesh: &Mesh, sidecar: &Sidecar, host: &str) -> Result<IpAddr> {
+    let target = up::Target { namespace: sidecar.namespace.clone(), name: sidecar.pod.clone() };
+    let hosts = mesh.exec(&target, None, &["cat", "/etc/hosts"]).await?.stdout;
+    match in_hosts(&hosts, host) {
+        Some(address) => Ok(address),
+        None => bail!("{host} is no name that {} finds: it is in no line of its hosts file", sidecar.name()),
+    }
+}
+
+fn in_hosts(hosts: &str, host: &str) -> Option<IpAddr> {
+    let host = host.strip_suffix('.').unwrap_or(host);
+    let line = |line: &str| {
+        let mut words = line.split('#').next()?.split_ascii_whitespace();
+        let address = words.next()?.parse().ok()?;
+        words.any(|name| name.eq_ignore_ascii_case(host)).then_some(address)
+    };
+    hosts.lines().find_map(line)
 }
 
 /// A connection to the loopback of a pod, or to the controller's administration interface.
@@ -86,6 +107,13 @@ fn instead(here: &[&PodState]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_are_found_as_a_hosts_file_has_them() {
+        let hosts = "127.0.0.1 localhost\n10.96.0.7 web web.shop # web2\nfd00::7 web\n";
+        assert_eq!(in_hosts(hosts, "WEB.shop."), Some([10, 96, 0, 7].into()));
+        assert_eq!(in_hosts(hosts, "web2"), None);
+    }
 
     #[test]
     fn a_workload_stands_for_its_own_pods_only() {

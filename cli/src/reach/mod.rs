@@ -13,6 +13,7 @@
 //! # }
 //! ```
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -160,6 +161,18 @@ impl Reach {
         }
     }
 
+    /// What a pod finds under a name; `None` where only its sidecar can look it up, as in a cluster.
+    ///
+    /// # Errors
+    /// A pod of `weft up` knows no such name.
+    pub async fn lookup(&self, sidecar: &Sidecar, host: &str) -> Result<Option<IpAddr>> {
+        match (&self.way, host.trim_matches(['[', ']']).parse()) {
+            (_, Ok(address)) => Ok(Some(address)),
+            (Way::Local(mesh), _) => local::lookup(mesh, sidecar, host).await.map(Some),
+            (Way::Cluster(_), _) => Ok(None),
+        }
+    }
+
     /// All sidecars that run: of one namespace, or of all.
     ///
     /// # Errors
@@ -228,6 +241,7 @@ impl Sidecar {
     }
 
     fn failed(&self, path: &str) -> String {
+        let path = path.split_once('?').map_or(path, |(path, _)| path);
         format!("the sidecar of {} does not answer {path}", self.name())
     }
 }

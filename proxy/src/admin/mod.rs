@@ -6,6 +6,8 @@
 mod caller;
 /// The configuration as JSON.
 mod views;
+/// What becomes of a request.
+mod explain;
 
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -14,6 +16,7 @@ use weft_core::upstream::Nanos;
 
 use crate::clock::Clock;
 use crate::config::Mesh;
+use crate::dial::Dialer;
 use crate::drain::Shutdown;
 use crate::identity::Credentials;
 use crate::telemetry::log::LogLevel;
@@ -38,6 +41,8 @@ pub struct Admin {
     pub clock: Clock,
     /// From when the clock of ejections counts; the workers' own.
     pub epoch: Instant,
+    /// How names are looked up.
+    pub dialer: Dialer,
 }
 
 const HELP: &str = "\
@@ -45,6 +50,7 @@ GET  /config           the configuration as held
 GET  /clusters         clusters, and their endpoints as they stand
 GET  /certs            the certificate
 GET  /sync             names and versions held, and what was refused
+GET  /explain?ask=Q    what becomes of a request, and why, as `weft explain` asks
 GET  /metrics          the sidecar's own metrics, without the application's
 GET  /tap?F            requests as they end, a line of JSON each; F: method, path, status, from, reason, side
 GET  /logging          the log's filter
@@ -64,6 +70,7 @@ impl Answers for Admin {
             (&Method::GET, "/clusters") => web::json(&views::clusters(&self.mesh.snapshot(), self.nanos())),
             (&Method::GET, "/certs") => web::json(&self.certificates()),
             (&Method::GET, "/sync") => web::json(&views::sync(&self.mesh.status().await)),
+            (&Method::GET, "/explain") => self.explain(&question.query).await,
             (&Method::GET, "/metrics") => web::metrics(self.metrics()),
             (&Method::GET, "/tap") => self.tap(&question.query),
             (&Method::GET, "/logging") if question.parameter("level").is_none() => self.log_level(),
@@ -80,7 +87,7 @@ impl Answers for Admin {
 
 /// What the application, which shares the loopback, is not to see or move.
 fn is_guarded(question: &Question) -> bool {
-    question.method != Method::GET || matches!(question.path.as_str(), "/config" | "/tap")
+    question.method != Method::GET || matches!(question.path.as_str(), "/config" | "/tap" | "/explain")
 }
 
 impl Admin {
@@ -93,6 +100,13 @@ impl Admin {
         match self.credentials.current() {
             Some(issued) => views::certificate(&issued.facts, now),
             None => json!({ "certificate": null }),
+        }
+    }
+
+    async fn explain(&self, query: &str) -> Answer {
+        match explain::explain(&self.mesh, self.dialer, self.nanos(), query).await {
+            Ok(told) => web::json(&told),
+            Err(error) => web::text(StatusCode::BAD_REQUEST, format!("{error}\n")),
         }
     }
 

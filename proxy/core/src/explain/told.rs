@@ -1,6 +1,6 @@
 //! What an explanation says: the same for people, for programs (`-o json`) and between sidecars and the `weft` command.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -153,7 +153,7 @@ pub struct ClientSide {
     /// Its identity; `None` without a sidecar.
     pub identity: Option<String>,
     /// Its address, from which servers see it come.
-    pub address: Option<std::net::IpAddr>,
+    pub address: Option<IpAddr>,
     /// The service that the request is for, `namespace/host`.
     pub service: Option<String>,
     /// The service's port.
@@ -238,6 +238,38 @@ pub struct RuleTold {
     pub when: String,
     /// Whether anybody fulfils `who`: callers without a certificate too.
     pub everyone: bool,
+}
+
+/// What a sidecar is asked (`/explain?ask=` of its administration interface).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ask {
+    /// What it does with a request of its own application: the answer is a [`ClientSide`].
+    Client {
+        /// The host that the application names.
+        host: String,
+        /// The port.
+        port: u16,
+        /// The host's address, where it is known; else the sidecar looks the name up.
+        address: Option<IpAddr>,
+        /// The request.
+        request: Sent,
+    },
+    /// What it does with a request from outside: the answer is a [`ServerSide`].
+    Server {
+        /// Who the client proves to be, as a SPIFFE URI; `None` in clear.
+        peer: Option<String>,
+        /// The server name of the mesh's mTLS.
+        sni: Option<String>,
+        /// The client's address.
+        source: IpAddr,
+        /// The pod's address and port.
+        to: SocketAddr,
+        /// The request.
+        request: Sent,
+    },
+    /// What its workload lets in: the answer is an [`Access`].
+    Access,
 }
 
 impl Step {

@@ -1,0 +1,89 @@
+//! A request explained by the sidecars of a mesh that runs: the client's says where it goes, the servers' whether they
+//! let it in.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::de::DeserializeOwned;
+use weft_core::explain::told::{Ask, Branch, ClientSide, EndpointTold, Sent, ServerSide};
+use weft_core::explain::{Explanation, explanation};
+
+use crate::reach::{Reach, Sidecar};
+
+/// Of how many endpoints of one destination the sidecars are asked.
+const MOST_ASKED: usize = 8;
+
+/// Explains a request of a pod, or of one of a workload's pods.
+///
+/// # Errors
+/// There is no such pod with a sidecar, or it cannot be asked.
+pub async fn explain(
+    reach: &Reach,
+    client: &str,
+    (host, port): (String, u16),
+    request: Sent,
+) -> Result<Explanation> {
+    let sidecar = reach.sidecar(client).await?;
+    let address = reach.lookup(&sidecar, &host).await?;
+    let told: ClientSide = ask(&sidecar, &Ask::Client { host, port, address, request }).await?;
+    let mut servers = Servers { reach, known: BTreeMap::new() };
+    let mut all = Vec::new();
+    for branch in &told.branches {
+        all.push(servers.of(&told, branch).await?);
+    }
+    Ok(explanation(told, &all))
+}
+
+/// Asks a sidecar.
+///
+/// # Errors
+/// It cannot be reached, or cannot tell.
+pub async fn ask<T: DeserializeOwned>(sidecar: &Sidecar, ask: &Ask) -> Result<T> {
+    let text = serde_json::to_string(ask)?;
+    let body = sidecar.get(&format!("/explain?ask={}", utf8_percent_encode(&text, NON_ALPHANUMERIC))).await?;
+    serde_json::from_slice(&body)
+        .with_context(|| format!("the sidecar of {} is of another version than this command", sidecar.name()))
+}
+
+/// The sidecars of servers, by namespace.
+struct Servers<'r> {
+    reach: &'r Reach,
+    known: BTreeMap<String, Vec<Sidecar>>,
+}
+
+impl Servers<'_> {
+    async fn of(&mut self, told: &ClientSide, branch: &Branch) -> Result<Vec<ServerSide>> {
+        let Some(sent) = branch.sent.as_ref().filter(|_| branch.refused.is_none()) else {
+            return Ok(Vec::new());
+        };
+        let meshed = branch.endpoints.iter().filter(|endpoint| endpoint.takes && endpoint.meshed);
+        let mut all = Vec::new();
+        for endpoint in meshed.take(MOST_ASKED) {
+            if let Some(sidecar) = self.sidecar(endpoint).await? {
+                all.push(ask(&sidecar, &question(told, endpoint, sent)).await?);
+            }
+        }
+        Ok(all)
+    }
+
+    async fn sidecar(&mut self, endpoint: &EndpointTold) -> Result<Option<Sidecar>> {
+        let namespace = &endpoint.namespace;
+        if !self.known.contains_key(namespace) {
+            let found = self.reach.everywhere(Some(namespace)).await?;
+            self.known.insert(namespace.clone(), found);
+        }
+        let of = self.known.get(namespace).into_iter().flatten();
+        Ok(of.into_iter().find(|sidecar| sidecar.pod == endpoint.pod).cloned())
+    }
+}
+
+fn question(told: &ClientSide, to: &EndpointTold, sent: &Sent) -> Ask {
+    Ask::Server {
+        peer: told.identity.clone().filter(|_| to.mtls),
+        sni: to.sni.clone(),
+        source: told.address.unwrap_or_else(|| to.address.ip()),
+        to: to.address,
+        request: sent.clone(),
+    }
+}
