@@ -49,7 +49,7 @@ impl Webhooks {
         let shutdown = CancellationToken::new();
         let injection = Arc::new(Injection::new(client.clone(), name, name));
         let judge = Judge { worlds: receiver, injection };
-        tokio::spawn(serve(keeper.clone(), judge, listener, shutdown.clone()));
+        tokio::spawn(serve(keeper.clone(), judge, Arc::default(), listener, shutdown.clone()));
         tokio::spawn(async move { keeper.keep().await });
         let made = Self { kubectl, address, revision: name.into(), client, shutdown, _worlds: worlds };
         made.configure();
