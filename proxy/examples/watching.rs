@@ -5,6 +5,7 @@
 //! CPU time is that of the threads that a sidecar has: the worker that serves, and the one that formats and writes. The
 //! client that reads is left out.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -49,11 +50,16 @@ fn main() {
         let (worked, shown) = paced(&telemetry, &worker, &scope);
         let written = usage() - before;
         let cost = (worked.saturating_sub(idle) + written).as_secs_f64() / TIME.as_secs_f64();
-        println!("tap of {what}: {:.2} % of a core at {shown} requests/s", cost * 100.0);
+        say(format_args!("tap of {what}: {:.2} % of a core at {shown} requests/s", cost * 100.0));
         drop(reader);
         std::thread::sleep(Duration::from_millis(300));
     }
     scraped();
+}
+
+/// A line of the report; nobody is there to hear of a closed pipe.
+fn say(line: std::fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 /// One after the other, as fast as it goes, while nobody watches.
@@ -65,9 +71,9 @@ fn unwatched(telemetry: &Telemetry, worker: &WorkerTelemetry, scope: &Rc<Scope>)
     let before = own();
     let wanted = (0..MANY).filter(|_| std::hint::black_box(telemetry).taps.want("GET", "/api/x")).count();
     let looks = (own() - before).as_nanos() as f64 / f64::from(MANY);
-    println!(
+    say(format_args!(
         "nobody watches: {each} ns to record a request, of which {looks:.1} ns for looking ({wanted} wanted)"
-    );
+    ));
 }
 
 /// At a steady rate; the CPU time that it took, and the rate.
@@ -155,11 +161,11 @@ fn scraped() {
     let before = own();
     let bytes: usize = (0..SCRAPES).map(|_| telemetry.render().len()).sum();
     let each = (own() - before) / SCRAPES;
-    println!(
+    say(format_args!(
         "scrape of {DESTINATIONS} destinations with two outcomes each: {:.2} ms of CPU, {} KiB",
         each.as_secs_f64() * 1000.0,
         bytes / SCRAPES as usize / 1024
-    );
+    ));
 }
 
 struct Tapped(Telemetry);
