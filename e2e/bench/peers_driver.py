@@ -9,17 +9,20 @@ take the place of redirection, so nothing here needs a privilege.
 
 `start(case, directory, certificates)` returns (the sidecars, the controller): only the sidecars are measured.
 WEFT_BIN names the folder of the binaries; WEFT_WRAP is put before the sidecars' command (`valgrind ...`);
-WEFT_BENCH_SERVICES adds that many services that nobody calls.
+WEFT_BENCH_SERVICES adds that many services that nobody calls; WEFT_BENCH_TELEMETRY=1 an access log (JSON) and spans of
+1% of the requests for a collector, without which only metrics are kept.
 """
 import json
 import os
 import shlex
 import subprocess
+import sys
 import time
 import urllib.request
 
 FRONT, BACK, UP_H1, UP_H2 = 18090, 18091, 18080, 18081
 CONTROLLER, CONTROLLER_ADMIN, SIDECARS = 18100, 18101, 18200
+COLLECTOR_AT = "127.0.0.9", 4318
 HERE = os.path.dirname(os.path.abspath(__file__))
 BIN = os.environ.get("WEFT_BIN", os.path.join(HERE, "..", "..", "target", "release"))
 
@@ -109,6 +112,46 @@ endpoints: [{{addresses: [127.0.0.1], conditions: {{ready: true}}}}]
 ---
 """
 
+TELEMETRY = """
+apiVersion: v1
+kind: Namespace
+metadata: {{name: weft-system}}
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: collector}}
+spec: {{clusterIP: {address}, ports: [{{name: http, port: {collector}}}]}}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {{name: weft, namespace: weft-system}}
+data:
+  mesh: |
+    accessLogFile: /dev/stdout
+    accessLogEncoding: JSON
+    enableTracing: true
+    extensionProviders:
+    - name: collector
+      opentelemetry: {{service: collector.default.svc.cluster.local, port: {collector}, http: {{path: /v1/traces}}}}
+    defaultProviders: {{tracing: [collector]}}
+    defaultConfig: {{tracing: {{sampling: 1}}}}
+---
+"""
+
+
+# Takes what it is sent.
+COLLECTOR = """
+import http.server, sys
+class Collector(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        self.rfile.read(int(self.headers["content-length"]))
+        self.send_response(200)
+        self.end_headers()
+    def log_message(self, *_):
+        pass
+http.server.ThreadingHTTPServer((sys.argv[1], int(sys.argv[2])), Collector).serve_forever()
+"""
+
 
 def manifests(case):
     tcp, h2, mesh = case.endswith("tcp"), case.endswith("h2"), case.startswith("mesh")
@@ -122,6 +165,8 @@ def manifests(case):
         text += ROUTES
     if not mesh:
         text += SLICE.format(name=name, up=up)
+    if os.environ.get("WEFT_BENCH_TELEMETRY"):
+        text += TELEMETRY.format(address=COLLECTOR_AT[0], collector=COLLECTOR_AT[1])
     for i in range(int(os.environ.get("WEFT_BENCH_SERVICES", "0"))):
         text += (f"apiVersion: v1\nkind: Service\nmetadata: {{name: idle-{i}}}\nspec:\n  clusterIP: 10.96.{i // 250}.{i % 250 + 1}\n"
                  f"  ports: [{{name: http, port: 80}}]\n---\n")
@@ -182,6 +227,8 @@ def start(case, directory, certificates):
     for name in names:
         token(directory, name)
     measured, helpers = [], [controller(directory)]
+    if os.environ.get("WEFT_BENCH_TELEMETRY"):
+        helpers.append(subprocess.Popen([sys.executable, "-c", COLLECTOR, COLLECTOR_AT[0], str(COLLECTOR_AT[1])]))
     try:
         wait("the controller", lambda: os.path.exists(f"{directory}/ca/root-cert.pem"))
         for i, name in enumerate(names):
