@@ -5,7 +5,7 @@
 //! same snapshot, and what they say is written down; so an explanation of a live sidecar counts its ejections, and one
 //! of files says what a sidecar would do that was told of them.
 //!
-//! The client's sidecar answers for its side ([`client`]), the server's for its own ([`server`]); [`explanation`] puts
+//! The client's sidecar answers for its side (`client`), the server's for its own (`server`); `explanation` puts
 //! both together.
 
 /// What an explanation says.
