@@ -26,7 +26,7 @@ const PATH: usize = 60;
 #[command(after_help = "Examples:
   weft tap deploy/content-service                                all its requests, in and out, until Ctrl-C
   weft tap deploy/content-service --path /api --status 5xx       what fails under /api, and why
-  weft tap web-0 --side inbound --from api-gateway -n 20         twenty requests of one caller
+  weft tap web-0 --side inbound --from api-gateway -c 20         twenty requests of one caller
   weft tap deploy/web --status 0,4xx --for 30s -o json | jq .    for programs: a line of JSON each
 
 --from takes a workload (NAME, NAMESPACE/NAME) or an identity (ns/NAMESPACE/sa/ACCOUNT, or the whole of it).
@@ -42,7 +42,7 @@ pub struct Args {
     #[command(flatten)]
     wanted: Wanted,
     /// End after so many requests
-    #[arg(short = 'n', long)]
+    #[arg(short, long)]
     count: Option<u64>,
     /// End after so long: 30s, 5m
     #[arg(long = "for", value_name = "DURATION", value_parser = crate::units::duration)]

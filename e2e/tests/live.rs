@@ -212,7 +212,7 @@ async fn a_hundred_taps(sidecar: &weft::reach::Sidecar) -> Result<()> {
 }
 
 async fn a_command_that_taps(mesh: &Mesh, name: &str) -> Result<()> {
-    let arguments = ["tap", "deploy/client", "--path", "/counted", "-n", "5", "--for", "60s", "-o", "json"];
+    let arguments = ["tap", "deploy/client", "--path", "/counted", "-c", "5", "--for", "60s", "-o", "json"];
     let tapping = weft(&arguments, name);
     let asking = async {
         // Until the tap has seen enough and ended.

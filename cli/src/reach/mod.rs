@@ -43,16 +43,16 @@ const ADMIN: u16 = 15000;
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Place {
     /// A mesh of `weft up` on this machine; without it the cluster of KUBECONFIG, or else the mesh called default
-    #[arg(short = 'N', long = "name", value_name = "MESH")]
+    #[arg(short = 'N', long = "name", value_name = "MESH", global = true)]
     pub mesh: Option<String>,
     /// The namespace; the context's where not given, or default
-    #[arg(short, long)]
+    #[arg(short, long, global = true)]
     pub namespace: Option<String>,
     /// A context of KUBECONFIG
-    #[arg(long, conflicts_with = "mesh")]
+    #[arg(long, conflicts_with = "mesh", global = true)]
     pub context: Option<String>,
     /// The namespace of the control plane, in a cluster
-    #[arg(long, default_value = "weft-system", value_name = "NAMESPACE")]
+    #[arg(long, default_value = "weft-system", value_name = "NAMESPACE", global = true)]
     pub root: String,
 }
 
