@@ -53,6 +53,18 @@ pub enum StringMatch {
     Regex(Pattern),
 }
 
+/// As its field and its text in a manifest: `prefix /api`.
+impl fmt::Display for StringMatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Present => f.write_str("present"),
+            Self::Exact(text) => write!(f, "exact {text}"),
+            Self::Prefix(text) => write!(f, "prefix {text}"),
+            Self::Regex(pattern) => write!(f, "regex {}", pattern.text),
+        }
+    }
+}
+
 /// A pattern of an authorization policy: a text with at most one `*`, at one end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wildcard {

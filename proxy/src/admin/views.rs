@@ -134,7 +134,7 @@ fn http_rule(state: &RuleState) -> Value {
         HttpAction::Redirect(redirect) => json!({ "redirect": redirect.status.as_u16() }),
         HttpAction::Respond(response) => json!({ "respond": response.status.as_u16() }),
     };
-    let matches: Vec<_> = state.rule.matches.iter().map(|one| format!("{one:?}")).collect();
+    let matches: Vec<_> = state.rule.matches.iter().map(ToString::to_string).collect();
     json!({ "source": source(&state.rule.source), "name": state.rule.source.name, "matches": matches, "action": action })
 }
 

@@ -1,5 +1,6 @@
 //! Route rules: what a request must look like and what is done with it (VirtualService, resolved for one client).
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,6 +62,29 @@ pub struct HttpMatch {
     pub without_headers: Vec<(HeaderName, StringMatch)>,
     /// `queryParams`: the first value of each.
     pub query: Vec<(Arc<str>, StringMatch)>,
+}
+
+/// All conditions, as people read them: `uri prefix /api, header end-user exact premium`.
+impl fmt::Display for HttpMatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = if self.ignore_uri_case { "uri (any case)" } else { "uri" };
+        let single = [
+            (path, &self.uri),
+            ("scheme", &self.scheme),
+            ("method", &self.method),
+            ("authority", &self.authority),
+        ];
+        let single = single.into_iter().filter_map(|(what, m)| Some((what, "", m.as_ref()?)));
+        let headers = self.headers.iter().map(|(name, m)| ("header ", name.as_str(), m));
+        let without = self.without_headers.iter().map(|(name, m)| ("without header ", name.as_str(), m));
+        let query = self.query.iter().map(|(name, m)| ("query parameter ", &**name, m));
+        let mut none = true;
+        for (what, name, m) in single.chain(headers).chain(without).chain(query) {
+            let comma = if std::mem::take(&mut none) { "" } else { ", " };
+            write!(f, "{comma}{what}{name} {m}")?;
+        }
+        if none { f.write_str("anything") } else { Ok(()) }
+    }
 }
 
 /// What a rule does.
@@ -289,4 +313,26 @@ pub fn is_idempotent(method: &Method) -> bool {
         *method,
         Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_match_reads_as_it_is_written() {
+        let exact = |text: &str| StringMatch::Exact(text.into());
+        let all = HttpMatch {
+            uri: Some(StringMatch::Prefix("/api".into())),
+            method: Some(exact("GET")),
+            headers: vec![(HeaderName::from_static("end-user"), exact("premium"))],
+            without_headers: vec![(HeaderName::from_static("x-old"), StringMatch::Present)],
+            query: vec![("beta".into(), exact("yes"))],
+            ..HttpMatch::default()
+        };
+        let words = "uri prefix /api, method exact GET, header end-user exact premium, without header x-old present, \
+                     query parameter beta exact yes";
+        assert_eq!(all.to_string(), words);
+        assert_eq!(HttpMatch::default().to_string(), "anything");
+    }
 }
