@@ -6,6 +6,7 @@
 use std::io::Write;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use prometheus::IntCounter;
 use weft_core::model::telemetry::{self, LogFormat, LogTarget, Sides};
@@ -17,6 +18,8 @@ use crate::settings::AccessLogFormat;
 
 /// Entries that may wait to be written.
 const QUEUE: usize = 4096;
+/// How long the first entry waits for others.
+const GATHER: Duration = Duration::from_millis(20);
 /// Entries that are written at a time.
 const BATCH: usize = 256;
 
@@ -103,17 +106,39 @@ fn own(format: AccessLogFormat) -> telemetry::Telemetry {
 }
 
 fn write_all(entries: &Receiver<Box<AccessEntry>>, mut outputs: Outputs) {
-    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-    let mut lines = Lines::default();
+    let mut lines = Pending::default();
     while let Ok(first) = entries.recv() {
-        for entry in std::iter::once(first).chain(entries.try_iter().take(BATCH)) {
-            for log in admitted(&entry) {
-                let out = if log.to == LogTarget::Stdout { &mut stdout } else { &mut stderr };
-                lines.write(out, &entry, &log.format);
-            }
+        // What comes in the meantime goes out with it: workers wake nobody, and one call writes many lines.
+        std::thread::sleep(GATHER);
+        let mut next = Some(first);
+        while let Some(entry) = next {
+            lines.add(&entry);
+            entries.try_iter().take(BATCH).for_each(|entry| lines.add(&entry));
+            lines.emit(&mut outputs);
+            next = entries.try_recv().ok();
         }
-        emit(&mut outputs.stdout, &mut stdout);
-        emit(&mut outputs.stderr, &mut stderr);
+    }
+}
+
+/// Lines that are not written yet.
+#[derive(Default)]
+struct Pending {
+    lines: Lines,
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+}
+
+impl Pending {
+    fn add(&mut self, entry: &AccessEntry) {
+        for log in admitted(entry) {
+            let out = if log.to == LogTarget::Stdout { &mut self.stdout } else { &mut self.stderr };
+            self.lines.write(out, entry, &log.format);
+        }
+    }
+
+    fn emit(&mut self, outputs: &mut Outputs) {
+        emit(&mut outputs.stdout, &mut self.stdout);
+        emit(&mut outputs.stderr, &mut self.stderr);
     }
 }
 

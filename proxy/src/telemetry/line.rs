@@ -303,8 +303,7 @@ fn socket_address(out: &mut Vec<u8>, address: SocketAddr) {
 
 /// Appends a text so that it can neither end its quotes nor its line.
 fn quoted(out: &mut Vec<u8>, text: &str) {
-    let harmless = |byte: u8| (0x20..0x7f).contains(&byte) && byte != b'"' && byte != b'\\';
-    if text.bytes().all(harmless) {
+    if is_harmless(text) {
         return out.extend_from_slice(text.as_bytes());
     }
     for c in text.chars() {
@@ -318,9 +317,14 @@ fn quoted(out: &mut Vec<u8>, text: &str) {
     }
 }
 
+/// Whether nothing in a text has to be escaped. Every byte is looked at: without a way out, many are at a time.
+fn is_harmless(text: &str) -> bool {
+    let harmless = |byte: u8| (0x20..0x7f).contains(&byte) & (byte != b'"') & (byte != b'\\');
+    text.bytes().fold(true, |all, byte| all & harmless(byte))
+}
+
 fn json_text(out: &mut Vec<u8>, text: &str) {
-    let harmless = |byte: u8| (0x20..0x7f).contains(&byte) && byte != b'"' && byte != b'\\';
-    if text.bytes().all(harmless) {
+    if is_harmless(text) {
         out.push(b'"');
         out.extend_from_slice(text.as_bytes());
         return out.push(b'"');
