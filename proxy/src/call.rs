@@ -97,6 +97,7 @@ impl Call {
         let mut span = Span::begin(side, begun, start, parts, authority(&parts.uri, &parts.headers));
         span.tag(&sink, parts);
         recording.trace(span);
+        recording.note(|entry| entry.trace_id = Some(begun.trace.get()));
     }
 
     /// Whether it is traced.
