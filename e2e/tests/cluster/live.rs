@@ -46,7 +46,7 @@ fn holds_what_is_meant(space: &Space<'_>) -> Result<()> {
 }
 
 fn taps(space: &Space<'_>) -> Result<()> {
-    let arguments = ["tap", "deploy/web", "--path", "/seen", "-n", "20", "--for", TAP, "-o", "json"];
+    let arguments = ["tap", "deploy/web", "--path", "/seen", "-c", "20", "--for", TAP, "-o", "json"];
     let mut command = weft(space, &arguments);
     let tapping = command.stdout(Stdio::piped()).spawn()?;
     let url = "http://web/seen";
