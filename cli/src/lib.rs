@@ -6,6 +6,8 @@
 pub mod units;
 /// Standard output and standard error.
 pub mod output;
+/// Prometheus' text format.
+pub mod metrics;
 /// HTTP/2 on one thread.
 pub mod executor;
 /// The echo application of samples and tests.

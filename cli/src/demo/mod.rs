@@ -22,8 +22,6 @@ use crate::up::{Mesh, Options, Publish};
 pub mod findings;
 /// Judgements.
 pub mod judge;
-/// Metrics as text.
-pub mod metrics;
 /// The built-in sample.
 pub mod sample;
 /// Jaeger beside it.

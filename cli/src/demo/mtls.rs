@@ -7,9 +7,9 @@ use anyhow::{Context, Result};
 
 use crate::demo::findings::Findings;
 use crate::demo::frames::Seen;
-use crate::demo::metrics;
 use crate::demo::stage::{GATEWAY, Stage, target};
 use crate::demo::traffic::Lines;
+use crate::metrics;
 
 /// What the step shows.
 pub const NAME: &str = "mutual TLS 1.3 between pods";

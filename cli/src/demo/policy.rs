@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use crate::demo::findings::Findings;
-use crate::demo::metrics;
 use crate::demo::sample::{STRICT, STRICT_FILE};
 use crate::demo::stage::{CONTENT, GATEWAY, LOOK, Stage, target};
+use crate::metrics;
 use crate::up::api::Logs;
 use crate::up::plan::SIDECAR;
 

@@ -14,8 +14,6 @@ use tokio::time::Instant;
 use crate::output::{self, Format};
 use crate::reach::{Place, Reach, Sidecar};
 
-/// Prometheus' text format.
-pub mod metrics;
 /// Quantiles of histograms.
 pub mod quantile;
 /// What happened between two samples.

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::metrics::{Series, read};
 use super::quantile::quantile;
+use crate::metrics::{Series, read};
 
 const REQUESTS: &str = "istio_requests_total";
 const DURATION: &str = "istio_request_duration_milliseconds_bucket";

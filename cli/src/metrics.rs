@@ -28,6 +28,13 @@ pub fn read<'a>(text: &'a str, wanted: impl Fn(&str) -> bool) -> impl Iterator<I
     })
 }
 
+/// The sum of a metric's series that have all these labels.
+pub fn sum(text: &str, name: &str, labels: &[(&str, &str)]) -> f64 {
+    let all = read(text, |found| found == name);
+    let wanted = all.filter(|series| labels.iter().all(|(key, value)| series.label(key) == *value));
+    wanted.map(|series| series.value).sum()
+}
+
 fn series<'a>(name: &'a str, line: &'a str) -> Option<Series<'a>> {
     let mut rest = &line[name.len()..];
     let mut labels = Vec::new();
@@ -99,5 +106,13 @@ mod tests {
         {
             assert_eq!(read(line, |_| true).count(), 0, "{line}");
         }
+    }
+
+    #[test]
+    fn samples_are_chosen_by_whole_label_names() {
+        let text = "# TYPE a counter\na{x=\"1\",y=\"2\"} 3\na{xx=\"1\",y=\"2\"} 5\nab{x=\"1\"} 7\na{y=\"3\",x=\"1\"} 2\n";
+        assert_eq!(sum(text, "a", &[("x", "1")]), 5.0);
+        assert_eq!(sum(text, "a", &[("x", "1"), ("y", "2")]), 3.0);
+        assert_eq!(sum(text, "a", &[("x", "9")]), 0.0);
     }
 }
