@@ -6,8 +6,12 @@
 pub mod units;
 /// Standard output and standard error.
 pub mod output;
+/// Queries of URLs.
+pub mod query;
 /// Prometheus' text format.
 pub mod metrics;
+/// Objects of a Kubernetes API server.
+pub mod objects;
 /// HTTP/2 on one thread.
 pub mod executor;
 /// The echo application of samples and tests.

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use crate::output::{self, Format};
-use crate::reach::{Place, Reach, Sidecar};
+use crate::query::encode;
+use crate::reach::{Admin, Place, Reach, Sidecar};
 
 /// What is held against what is meant.
 pub mod difference;
@@ -167,10 +167,6 @@ async fn compare(reach: &Reach, sidecar: &Sidecar) -> Result<Difference> {
     Ok(Difference::of(&held, &meant, known))
 }
 
-fn encode(text: &str) -> String {
-    utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
-}
-
 async fn json_of(sidecar: &Sidecar, path: &str) -> Result<Value> {
     let body = sidecar.get(path).await?;
     serde_json::from_slice(&body).with_context(|| format!("what the sidecar says at {path} is no JSON"))
@@ -182,22 +178,15 @@ async fn level(reach: &Reach, log: &Log) -> Result<ExitCode> {
         None => "/logging".to_owned(),
         Some(level) => format!("/logging?level={}", level.replace([' ', '&', '#', '?'], "")),
     };
+    let asked: Vec<Admin> = match log.pod == crate::up::api::CONTROLLER {
+        true => reach.controllers().await?,
+        false => reach.sidecars(&log.pod).await?.into_iter().map(|sidecar| sidecar.admin).collect(),
+    };
     let mut said = Vec::new();
-    if log.pod == crate::up::api::CONTROLLER {
-        for controller in reach.controllers().await? {
-            let answer =
-                if log.level.is_some() { controller.post(&path).await } else { controller.get(&path).await };
-            said.push((controller.name.clone(), answer?));
-        }
-    } else {
-        for sidecar in reach.sidecars(&log.pod).await? {
-            let answer =
-                if log.level.is_some() { sidecar.post(&path).await } else { sidecar.get(&path).await };
-            said.push((sidecar.name(), answer?));
-        }
+    for admin in asked {
+        let level = if log.level.is_some() { admin.post(&path).await } else { admin.get(&path).await }?;
+        said.push(format!("{}: {}", admin.name, String::from_utf8_lossy(&level).trim()));
     }
-    for (name, level) in said {
-        output::line(format!("{name}: {}", String::from_utf8_lossy(&level).trim()));
-    }
+    said.iter().for_each(output::line);
     Ok(ExitCode::SUCCESS)
 }

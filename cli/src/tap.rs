@@ -5,13 +5,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use weft_proxy::telemetry::tap::Filter;
 
 use crate::output::{self, Format};
+use crate::query::encode;
 use crate::reach::{Place, Reach, Sidecar};
 
 /// How often new pods are looked for.
@@ -202,9 +202,7 @@ impl Wanted {
             ("side", &self.side),
         ];
         let given = all.iter().filter_map(|(key, value)| Some((key, value.as_deref()?)));
-        let pairs =
-            given.map(|(key, value)| format!("{key}={}", utf8_percent_encode(value, NON_ALPHANUMERIC)));
-        pairs.collect::<Vec<_>>().join("&")
+        given.map(|(key, value)| format!("{key}={}", encode(value))).collect::<Vec<_>>().join("&")
     }
 }
 

@@ -1,8 +1,10 @@
-//! What the API server says, as far as a check needs it: raw objects, and looks into them.
+//! What the API server says, as far as a check needs it.
 
 use std::collections::BTreeSet;
 
 use serde_json::Value;
+
+use crate::objects::{self, at, label, name};
 
 /// What was found. What could not be asked for is absent.
 #[derive(Clone, Debug, Default)]
@@ -65,38 +67,6 @@ impl Facts {
             let over = matches!(at(pod, "/status/phase"), "Succeeded" | "Failed");
             pod.pointer("/metadata/deletionTimestamp").is_none() && !over
         };
-        self.pods.iter().filter(move |pod| self::namespace(pod) == namespace).filter(living)
+        self.pods.iter().filter(move |pod| objects::namespace(pod) == namespace).filter(living)
     }
-}
-
-/// A string at a JSON pointer; empty where there is none.
-pub fn at<'a>(object: &'a Value, pointer: &str) -> &'a str {
-    object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
-}
-
-/// The name of an object.
-pub fn name(object: &Value) -> &str {
-    at(object, "/metadata/name")
-}
-
-/// The namespace of an object.
-pub fn namespace(object: &Value) -> &str {
-    at(object, "/metadata/namespace")
-}
-
-/// A label of an object.
-pub fn label<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
-    object["metadata"]["labels"][key].as_str()
-}
-
-/// The items at a JSON pointer.
-pub fn items<'a>(object: &'a Value, pointer: &str) -> &'a [Value] {
-    object.pointer(pointer).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
-}
-
-/// The `status` of a condition; empty where it is not there.
-pub fn condition<'a>(object: &'a Value, kind: &str) -> (&'a str, &'a str) {
-    let all = items(object, "/status/conditions");
-    let found = all.iter().find(|condition| condition["type"] == kind);
-    found.map_or(("", ""), |condition| (at(condition, "/status"), at(condition, "/message")))
 }

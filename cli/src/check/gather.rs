@@ -7,10 +7,9 @@ use http::Request;
 use kube::Client;
 use serde_json::{Value, json};
 
-use crate::check::facts::{Facts, at, items, name, namespace};
+use crate::check::facts::Facts;
+use crate::objects::{self, items, name, namespace};
 
-/// Objects in one answer.
-const PAGE: u32 = 500;
 /// What an install creates: group, resource, and whether it is in a namespace.
 const CREATED: [(&str, &str, bool); 6] = [
     ("apps", "deployments", true),
@@ -32,9 +31,9 @@ const KINDS: [(&str, &[&str]); 2] = [
 /// There is no cluster, or it does not answer.
 pub async fn gather(root: &str, revision: &str, only: Option<&str>) -> Result<Facts> {
     let client =
-        Client::try_default().await.context("no cluster: neither KUBECONFIG nor ~/.kube/config names one")?;
+        objects::client(None).await.context("no cluster: neither KUBECONFIG nor ~/.kube/config names one")?;
+    let version = objects::get(&client, "/version").await.context("the API server does not answer")?;
     let asked = Asked(client);
-    let version = asked.get("/version").await.context("the API server does not answer")?;
     let within = only.map(|namespace| format!("/namespaces/{namespace}")).unwrap_or_default();
     let controller =
         if revision == "default" { "weft-controller".into() } else { format!("weft-controller-{revision}") };
@@ -50,18 +49,14 @@ pub async fn gather(root: &str, revision: &str, only: Option<&str>) -> Result<Fa
     Ok(Facts {
         root: root.to_owned(),
         revision: revision.to_owned(),
-        version,
+        version: version.unwrap_or_default(),
         forbidden: asked.forbidden(root).await,
         namespaces,
         pods,
-        deployment: asked
-            .get(&format!("/apis/apps/v1/namespaces/{root}/deployments/{controller}"))
-            .await
-            .ok(),
+        deployment: asked.get(&format!("/apis/apps/v1/namespaces/{root}/deployments/{controller}")).await,
         lease: asked
             .get(&format!("/apis/coordination.k8s.io/v1/namespaces/{root}/leases/weft-controller-{revision}"))
-            .await
-            .ok(),
+            .await,
         injectors: asked.list(&format!("{hooks}/mutatingwebhookconfigurations")).await,
         validators: asked.list(&format!("{hooks}/validatingwebhookconfigurations")).await,
         kinds: asked.kinds().await,
@@ -74,27 +69,17 @@ pub async fn gather(root: &str, revision: &str, only: Option<&str>) -> Result<Fa
 struct Asked(Client);
 
 impl Asked {
-    async fn get(&self, path: &str) -> Result<Value> {
-        Ok(self.0.request(Request::get(path).body(Vec::new())?).await?)
+    /// One object; `None` also where it may not be seen.
+    async fn get(&self, path: &str) -> Option<Value> {
+        objects::get(&self.0, path).await.ok().flatten()
     }
 
-    /// All items, page by page; those before the first failure.
+    /// All items; those before the first failure.
     async fn list(&self, path: &str) -> Vec<Value> {
         let mut all = Vec::new();
-        let mut more = String::new();
-        let join = if path.contains('?') { '&' } else { '?' };
-        loop {
-            let Ok(mut page) = self.get(&format!("{path}{join}limit={PAGE}&continue={more}")).await else {
-                return all;
-            };
-            more = at(&page, "/metadata/continue").to_owned();
-            if let Value::Array(items) = page["items"].take() {
-                all.extend(items);
-            }
-            if more.is_empty() {
-                return all;
-            }
-        }
+        // What this user may not see is judged as absent.
+        let _ = objects::list(&self.0, path, &mut all).await;
+        all
     }
 
     /// Names alone: the definitions themselves are large.

@@ -3,7 +3,8 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::check::facts::{Facts, at, condition, items, label, name, namespace};
+use crate::check::facts::Facts;
+use crate::objects::{at, condition, items, label, name, namespace};
 
 /// The least minor version of Kubernetes 1: init containers that stay are on by default.
 const LEAST: u32 = 29;

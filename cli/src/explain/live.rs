@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
 use weft_core::explain::told::{Ask, Branch, ClientSide, EndpointTold, Sent, ServerSide};
 use weft_core::explain::{Explanation, explanation};
 
+use crate::query::encode;
 use crate::reach::{Reach, Sidecar};
 
 /// Of how many endpoints of one destination the sidecars are asked.
@@ -41,7 +41,7 @@ pub async fn explain(
 /// It cannot be reached, or cannot tell.
 pub async fn ask<T: DeserializeOwned>(sidecar: &Sidecar, ask: &Ask) -> Result<T> {
     let text = serde_json::to_string(ask)?;
-    let body = sidecar.get(&format!("/explain?ask={}", utf8_percent_encode(&text, NON_ALPHANUMERIC))).await?;
+    let body = sidecar.get(&format!("/explain?ask={}", encode(&text))).await?;
     serde_json::from_slice(&body)
         .with_context(|| format!("the sidecar of {} is of another version than this command", sidecar.name()))
 }

@@ -1,33 +1,20 @@
 //! Sidecars of a cluster: ports that its API server forwards.
 
 use anyhow::{Context, Result, bail};
-use http::Request;
 use k8s_openapi::api::core::v1::Pod;
 use kube::client::UpgradeConnectionError;
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Api, Client, Config};
+use kube::{Api, Client};
 use serde_json::Value;
 
-use super::{ADMIN, Controller, Sidecar, Target, Way, talk};
-use crate::check::facts::{at, items, label, name, namespace};
+use super::{ADMIN, Admin, Sidecar, Target, Way, talk};
+use crate::objects::{self, at, condition, get, items, label, name, namespace};
+use crate::query::encode;
 use crate::up::plan::SIDECAR;
 
-/// Objects in one answer.
-const PAGE: u32 = 500;
 /// Where a controller's administration interface is, unless its pod says otherwise.
 const CONTROLLER_ADMIN: u16 = 15014;
 /// Pods of a name in an error.
 const NAMES: usize = 10;
-
-/// A client for a context of KUBECONFIG, or the current one.
-pub(super) async fn client(context: Option<&str>) -> Result<Client> {
-    let options = KubeConfigOptions { context: context.map(Into::into), ..KubeConfigOptions::default() };
-    let config = match context {
-        None => Config::infer().await?,
-        Some(_) => Config::from_custom_kubeconfig(Kubeconfig::read()?, &options).await?,
-    };
-    Ok(Client::try_from(config)?)
-}
 
 /// The sidecars that are meant; at least one.
 pub(super) async fn sidecars(client: &Client, namespace: &str, target: &Target) -> Result<Vec<Sidecar>> {
@@ -50,7 +37,7 @@ pub(super) async fn everywhere(client: &Client, namespace: Option<&str>) -> Resu
 }
 
 /// The controllers that run; at least one.
-pub(super) async fn controllers(client: &Client, root: &str) -> Result<Vec<Controller>> {
+pub(super) async fn controllers(client: &Client, root: &str) -> Result<Vec<Admin>> {
     let selector = "labelSelector=app.kubernetes.io%2Fname%3Dweft-controller";
     let path = format!("/api/v1/namespaces/{root}/pods?{selector}");
     let pods = list(client, &path, &format!("list pods in namespace {root}")).await?;
@@ -136,36 +123,12 @@ fn selector(selector: &Value) -> String {
     equal.chain(expressions).collect::<Vec<_>>().join(",")
 }
 
-fn encode(text: &str) -> String {
-    percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
-}
-
-/// One object; `None` where there is none.
-async fn get(client: &Client, path: &str) -> Result<Option<Value>, kube::Error> {
-    let request = Request::get(path).body(Vec::new()).map_err(kube::Error::HttpError)?;
-    match client.request(request).await {
-        Ok(object) => Ok(Some(object)),
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-/// All items, page by page.
+/// All items of a list.
 async fn list(client: &Client, path: &str, what: &str) -> Result<Vec<Value>> {
-    let join = if path.contains('?') { '&' } else { '?' };
-    let (mut all, mut more) = (Vec::new(), String::new());
-    loop {
-        let request = Request::get(format!("{path}{join}limit={PAGE}&continue={more}")).body(Vec::new())?;
-        let page: Result<Value, _> = client.request(request).await;
-        let mut page = page.with_context(|| format!("the API server does not let you {what}"))?;
-        more = encode(at(&page, "/metadata/continue"));
-        if let Value::Array(items) = page["items"].take() {
-            all.extend(items);
-        }
-        if more.is_empty() {
-            return Ok(all);
-        }
-    }
+    let mut all = Vec::new();
+    let listed = objects::list(client, path, &mut all).await;
+    listed.with_context(|| format!("the API server does not let you {what}"))?;
+    Ok(all)
 }
 
 fn unseen(error: kube::Error, target: &Target, namespace: &str) -> anyhow::Error {
@@ -192,26 +155,20 @@ fn container(pod: &Value) -> Option<&Value> {
 }
 
 fn sidecar(client: &Client, pod: &Value) -> Option<Sidecar> {
-    let admin = port_of(container(pod)?, "WEFT_ADMIN").unwrap_or(ADMIN);
-    let ready = items(pod, "/status/conditions").iter();
+    let port = port_of(container(pod)?, "WEFT_ADMIN").unwrap_or(ADMIN);
     Some(Sidecar {
         namespace: namespace(pod).to_owned(),
         pod: name(pod).to_owned(),
         workload: workload(pod),
-        ready: ready.clone().any(|it| it["type"] == "Ready" && it["status"] == "True"),
-        admin,
-        way: Way::Cluster(client.clone()),
+        ready: condition(pod, "Ready").0 == "True",
+        admin: Admin::of_sidecar(&Way::Cluster(client.clone()), namespace(pod), name(pod), port),
     })
 }
 
-fn controller(client: &Client, pod: &Value) -> Controller {
-    let ports = items(pod, "/spec/containers").iter().find_map(|it| port_of(it, "WEFT_CONTROLLER_ADMIN"));
-    Controller {
-        name: name(pod).to_owned(),
-        namespace: namespace(pod).to_owned(),
-        port: ports.unwrap_or(CONTROLLER_ADMIN),
-        way: Way::Cluster(client.clone()),
-    }
+fn controller(client: &Client, pod: &Value) -> Admin {
+    let port = items(pod, "/spec/containers").iter().find_map(|it| port_of(it, "WEFT_CONTROLLER_ADMIN"));
+    let port = port.unwrap_or(CONTROLLER_ADMIN);
+    Admin::of_controller(&Way::Cluster(client.clone()), namespace(pod), name(pod), port)
 }
 
 /// The port of an address in a container's environment.
@@ -253,7 +210,6 @@ mod tests {
             {"key": "old", "operator": "DoesNotExist"}]});
         assert_eq!(selector(&both), "app=web,tier in (a,b),!old");
         assert_eq!(selector(&Value::Null), "");
-        assert_eq!(encode("a=b,c in (d)"), "a%3Db%2Cc%20in%20%28d%29");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 
-use super::{ADMIN, Sidecar, Target, Way, talk};
+use super::{ADMIN, Admin, Sidecar, Target, Way, talk};
 use crate::up::api::{CONTROLLER, PodState};
 use crate::up::plan::SIDECAR;
 use crate::up::{self, Mesh};
@@ -80,8 +80,7 @@ fn sidecar(mesh: &Arc<Mesh>, pod: &PodState) -> Sidecar {
         pod: pod.name.clone(),
         workload: if workload.is_empty() { pod.name.clone() } else { workload },
         ready: pod.ready,
-        admin: ADMIN,
-        way: Way::Local(Arc::clone(mesh)),
+        admin: Admin::of_sidecar(&Way::Local(Arc::clone(mesh)), &pod.namespace, &pod.name, ADMIN),
     }
 }
 

@@ -20,6 +20,7 @@ use anyhow::{Context, Result};
 use bytes::Bytes;
 use http::Method;
 
+use crate::objects;
 use crate::up::Mesh;
 use crate::up::api::CONTROLLER;
 use crate::up::mesh::{DEFAULT_NAME, names};
@@ -81,16 +82,19 @@ pub struct Sidecar {
     pub workload: String,
     /// Whether all of its pod is ready.
     pub ready: bool,
-    admin: u16,
-    way: Way,
+    /// Its administration interface.
+    pub admin: Admin,
 }
 
-/// One controller.
+/// An administration interface: of a sidecar, or of a controller.
 #[derive(Clone)]
-pub struct Controller {
-    /// Its pod; `@controller` in a mesh of `weft up`.
+pub struct Admin {
+    /// `namespace/pod` of a sidecar; a controller's pod, `@controller` in a mesh of `weft up`.
     pub name: String,
+    /// `sidecar of` or `controller`.
+    role: &'static str,
     namespace: String,
+    pod: String,
     port: u16,
     way: Way,
 }
@@ -110,7 +114,7 @@ impl Place {
         let (way, own) = match local {
             Some(name) => (Way::Local(Arc::new(Mesh::find(name)?)), "default".to_owned()),
             None => {
-                let client = cluster::client(self.context.as_deref()).await.with_context(no_cluster)?;
+                let client = objects::client(self.context.as_deref()).await.with_context(no_cluster)?;
                 let own = client.default_namespace().to_owned();
                 (Way::Cluster(client), own)
             }
@@ -184,18 +188,13 @@ impl Reach {
         }
     }
 
-    /// The controllers that run; at least one.
+    /// The interfaces of the controllers that run; at least one.
     ///
     /// # Errors
     /// There is none, or the pods cannot be listed.
-    pub async fn controllers(&self) -> Result<Vec<Controller>> {
+    pub async fn controllers(&self) -> Result<Vec<Admin>> {
         match &self.way {
-            Way::Local(_) => Ok(vec![Controller {
-                name: CONTROLLER.into(),
-                namespace: String::new(),
-                port: 0,
-                way: self.way.clone(),
-            }]),
+            Way::Local(_) => Ok(vec![Admin::of_controller(&self.way, "", CONTROLLER, 0)]),
             Way::Cluster(client) => cluster::controllers(client, &self.root).await,
         }
     }
@@ -204,10 +203,38 @@ impl Reach {
 impl Sidecar {
     /// `namespace/pod`.
     pub fn name(&self) -> String {
-        format!("{}/{}", self.namespace, self.pod)
+        self.admin.name.clone()
     }
 
-    /// Asks the administration interface: the body of the answer.
+    /// [`Admin::get`] of its interface.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn get(&self, path: &str) -> Result<Bytes> {
+        self.admin.get(path).await
+    }
+
+    /// [`Admin::stream`] of its interface.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn stream(&self, path: &str) -> Result<Lines> {
+        self.admin.stream(path).await
+    }
+}
+
+impl Admin {
+    fn of_sidecar(way: &Way, namespace: &str, pod: &str, port: u16) -> Self {
+        let name = format!("{namespace}/{pod}");
+        Self { name, role: "sidecar of", ..Self::of_controller(way, namespace, pod, port) }
+    }
+
+    fn of_controller(way: &Way, namespace: &str, pod: &str, port: u16) -> Self {
+        let (name, pod) = (pod.to_owned(), pod.to_owned());
+        Self { name, role: "controller", namespace: namespace.to_owned(), pod, port, way: way.clone() }
+    }
+
+    /// Asks: the body of the answer.
     ///
     /// # Errors
     /// It cannot be reached, or answers with anything but 200; says what it said.
@@ -215,10 +242,10 @@ impl Sidecar {
         self.ask(Method::GET, path).await
     }
 
-    /// Pulls a lever of the administration interface: the body of the answer.
+    /// Pulls a lever: the body of the answer.
     ///
     /// # Errors
-    /// As [`Sidecar::get`].
+    /// As [`Admin::get`].
     pub async fn post(&self, path: &str) -> Result<Bytes> {
         self.ask(Method::POST, path).await
     }
@@ -226,53 +253,26 @@ impl Sidecar {
     /// Asks for an answer that has no end, line by line.
     ///
     /// # Errors
-    /// As [`Sidecar::get`].
+    /// As [`Admin::get`].
     pub async fn stream(&self, path: &str) -> Result<Lines> {
-        let opened = async {
-            talk::open(connect(&self.way, &self.namespace, &self.pod, self.admin).await?, path).await
-        };
+        let opened = async { talk::open(self.connect().await?, path).await };
         opened.await.with_context(|| self.failed(path))
     }
 
     async fn ask(&self, method: Method, path: &str) -> Result<Bytes> {
-        let stream = connect(&self.way, &self.namespace, &self.pod, self.admin);
-        let asked = async { talk::ask(stream.await?, method, path).await };
+        let asked = async { talk::ask(self.connect().await?, method, path).await };
         asked.await.with_context(|| self.failed(path))
+    }
+
+    async fn connect(&self) -> Result<talk::Stream> {
+        match &self.way {
+            Way::Local(mesh) => local::connect(mesh, &self.namespace, &self.pod, self.port).await,
+            Way::Cluster(client) => cluster::connect(client, &self.namespace, &self.pod, self.port).await,
+        }
     }
 
     fn failed(&self, path: &str) -> String {
         let path = path.split_once('?').map_or(path, |(path, _)| path);
-        format!("the sidecar of {} does not answer {path}", self.name())
-    }
-}
-
-impl Controller {
-    /// Asks the administration interface: the body of the answer.
-    ///
-    /// # Errors
-    /// It cannot be reached, or answers with anything but 200; says what it said.
-    pub async fn get(&self, path: &str) -> Result<Bytes> {
-        self.ask(Method::GET, path).await
-    }
-
-    /// Pulls a lever of the administration interface: the body of the answer.
-    ///
-    /// # Errors
-    /// As [`Controller::get`].
-    pub async fn post(&self, path: &str) -> Result<Bytes> {
-        self.ask(Method::POST, path).await
-    }
-
-    async fn ask(&self, method: Method, path: &str) -> Result<Bytes> {
-        let stream = connect(&self.way, &self.namespace, &self.name, self.port);
-        let asked = async { talk::ask(stream.await?, method, path).await };
-        asked.await.with_context(|| format!("the controller {} does not answer {path}", self.name))
-    }
-}
-
-async fn connect(way: &Way, namespace: &str, pod: &str, port: u16) -> Result<talk::Stream> {
-    match way {
-        Way::Local(mesh) => local::connect(mesh, namespace, pod, port).await,
-        Way::Cluster(client) => cluster::connect(client, namespace, pod, port).await,
+        format!("the {} {} does not answer {path}", self.role, self.name)
     }
 }
