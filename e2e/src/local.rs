@@ -6,7 +6,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use weft::up::{Mesh, Options, Target};
+use weft::up::api::Logs;
+use weft::up::{Mesh, Options, State, Target};
 
 /// How long anything may take on a machine that is busy.
 pub const LIMIT: Duration = Duration::from_secs(60);
@@ -18,6 +19,9 @@ apiVersion: v1
 kind: Namespace
 metadata: {name: default, labels: {weft.dev/injection: enabled}}
 ";
+
+/// The file of a test that has one file of manifests.
+pub const FILE: &str = "mesh.yaml";
 
 /// A request of which only the status and the address that answered are told.
 pub const CURL: &str = "curl -s -m 10 -o /dev/null -w '%{http_code} %{remote_ip}'";
@@ -40,6 +44,18 @@ pub fn run(test: impl Future<Output = anyhow::Result<()>>) {
 pub async fn sh(mesh: &Mesh, target: &str, script: &str) -> anyhow::Result<(i32, String)> {
     let output = mesh.exec(&pod(target), None, &["sh", "-c", script]).await?;
     Ok((output.code, format!("{}{}", output.stdout, output.stderr).trim().to_owned()))
+}
+
+/// What a container of a pod of the namespace `default` wrote, the first one's where none is named.
+///
+/// # Errors
+/// When there is no such pod or container.
+pub async fn log(mesh: &Mesh, target: &str, container: Option<&str>) -> anyhow::Result<String> {
+    let container = container.map(str::to_owned);
+    let mut text = String::new();
+    let logs = Logs { target: pod(target), container, tail: None, follow: false };
+    mesh.logs(logs, |part| text.push_str(part)).await?;
+    Ok(text)
 }
 
 /// The `weft` binary of this build, built once; or the one that WEFT_E2E_BINARY names.
@@ -101,6 +117,32 @@ fn no_namespaces() -> Option<String> {
 pub struct Manifests(PathBuf);
 
 impl Manifests {
+    /// Manifests of a test that needs these programs and local meshes; `None` where one is lacking, as [`lacking`] says.
+    ///
+    /// # Panics
+    /// As [`lacking`], and as [`Manifests::new`].
+    pub fn of(programs: &[&str], text: &str) -> Option<Self> {
+        if lacking(programs) {
+            return None;
+        }
+        let manifests = Self::new();
+        manifests.save(FILE, text);
+        Some(manifests)
+    }
+
+    /// Runs a test on a mesh of them, from when all is ready; the mesh ends with the test.
+    ///
+    /// # Panics
+    /// When the test fails, or takes too long.
+    pub fn run(&self, test: impl AsyncFnOnce(&Mesh, State) -> anyhow::Result<()>) {
+        run(async {
+            let mesh = self.up().await?;
+            let state = mesh.wait_ready(LIMIT).await?;
+            test(&mesh, state).await?;
+            mesh.down().await
+        });
+    }
+
     /// A new directory, readable by everybody.
     ///
     /// # Panics

@@ -4,12 +4,13 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 use weft::explain::{live, question::question};
+use weft::metrics::sum;
 use weft::offline::{Offline, Query};
 use weft::reach::Reach;
 use weft::up::Mesh;
 use weft_core::explain::Explanation;
 use weft_core::explain::told::Verdict;
-use weft_e2e::local::{INJECTED, LIMIT, Manifests, lacking, run, sh};
+use weft_e2e::local::{INJECTED, Manifests, pod, sh};
 
 const APPLICATIONS: &str = "
 apiVersion: v1
@@ -185,18 +186,14 @@ fn agrees(case: Case, how: &str, said: &Explanation, happened: &Happened) {
 
 #[test]
 fn what_is_explained_is_what_happens() {
-    if lacking(&["curl"]) {
-        return;
-    }
-    let manifests = Manifests::new();
     let workloads = [("web-v1", "web", "v1"), ("web-v2", "web", "v2"), ("strict", "strict", "v1")];
     let clients = [("client", "client", "v1"), ("other", "other", "v1")];
     let all: String =
         workloads.iter().chain(&clients).map(|(name, app, v)| deployment(name, app, v)).collect();
-    manifests.save("mesh.yaml", &format!("{APPLICATIONS}{all}{RULES}{INJECTED}"));
-    run(async {
-        let mesh = manifests.up().await?;
-        mesh.wait_ready(LIMIT).await?;
+    let Some(manifests) = Manifests::of(&["curl"], &format!("{APPLICATIONS}{all}{RULES}{INJECTED}")) else {
+        return;
+    };
+    manifests.run(async |mesh, _| {
         let reach = Reach::of_mesh(Mesh::find(mesh.name())?, "default");
         let offline = Offline::read(&[PathBuf::from(manifests.path())])?;
         for case in CASES {
@@ -208,28 +205,27 @@ fn what_is_explained_is_what_happens() {
             let query = Query { namespace, client: name, host: host.clone(), request: request.clone() };
             let of_files = offline.explain(&query)?;
             let of_sidecars = live::explain(&reach, client, host, request).await?;
-            let happened = send(&mesh, *case).await?;
+            let happened = send(mesh, *case).await?;
             agrees(*case, "offline", &of_files, &happened);
             agrees(*case, "live", &of_sidecars, &happened);
             assert_eq!(of_files.policy, of_sidecars.policy, "{case:?}");
             assert_eq!(of_files.route, of_sidecars.route, "{case:?}");
         }
-        denials_are_counted_under_the_policy_that_was_named(&mesh).await?;
-        nobody_outside_gets_in(&mesh, &offline).await?;
-        mesh.down().await
+        denials_are_counted_under_the_policy_that_was_named(mesh).await?;
+        nobody_outside_gets_in(mesh, &offline).await?;
+        Ok(())
     });
 }
 
 async fn denials_are_counted_under_the_policy_that_was_named(mesh: &Mesh) -> anyhow::Result<()> {
     let mut text = String::new();
     for web in ["deploy/web-v1", "deploy/web-v2"] {
-        text += &mesh.admin_get(&weft_e2e::local::pod(web), 15020, "/stats/prometheus").await?.1;
+        text += &mesh.admin_get(&pod(web), 15020, "/stats/prometheus").await?.1;
     }
     for (policy, reason) in [("default/no-admin", "policy_denied"), ("default/readers", "policy_not_allowed")]
     {
-        let counted = |line: &str| line.contains(policy) && line.contains(reason);
-        let named = text.lines().any(|line| line.starts_with("weft_rejected_total{") && counted(line));
-        anyhow::ensure!(named, "no {reason} by {policy}");
+        let counted = sum(&text, "weft_rejected_total", &[("policy", policy), ("reason", reason)]);
+        anyhow::ensure!(counted > 0.0, "no {reason} by {policy}");
     }
     Ok(())
 }

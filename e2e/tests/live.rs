@@ -8,8 +8,7 @@ use serde_json::Value;
 use weft::reach::{Place, Reach};
 use weft::top;
 use weft::up::Mesh;
-use weft::up::api::Logs;
-use weft_e2e::local::{INJECTED, LIMIT, Manifests, binary, lacking, pod, run, sh};
+use weft_e2e::local::{INJECTED, LIMIT, Manifests, binary, log, pod, sh};
 
 const SHOP: &str = "
 ---
@@ -46,14 +45,14 @@ spec:
   rules: [{to: [{operation: {methods: [DELETE]}}]}]
 ";
 
-/// A mesh of two workloads, of which the client has asked once.
-async fn shop(manifests: &Manifests) -> Result<(Mesh, Reach)> {
-    manifests.save("shop.yaml", &format!("{SHOP}{INJECTED}"));
-    let mesh = manifests.up().await?;
-    mesh.wait_ready(LIMIT).await?;
-    ask(&mesh, 1, "GET", "/first").await?;
-    let reach = Place { mesh: Some(manifests.name()), ..Place::default() }.reach().await?;
-    Ok((mesh, reach))
+/// Runs a test on a mesh of two workloads, of which the client has asked once.
+fn shop(test: impl AsyncFnOnce(&Mesh, Reach) -> Result<()>) {
+    let Some(manifests) = Manifests::of(&["curl"], &format!("{SHOP}{INJECTED}")) else { return };
+    manifests.run(async |mesh, _| {
+        ask(mesh, 1, "GET", "/first").await?;
+        let reach = Place { mesh: Some(mesh.name().to_owned()), ..Place::default() }.reach().await?;
+        test(mesh, reach).await
+    });
 }
 
 /// Sends so many requests, one after the other.
@@ -83,12 +82,7 @@ async fn json(arguments: &[&str], mesh: &str) -> Result<Value> {
 
 #[test]
 fn sidecars_are_reached_by_pod_and_by_workload() {
-    if lacking(&["curl"]) {
-        return;
-    }
-    let manifests = Manifests::new();
-    run(async {
-        let (mesh, reach) = shop(&manifests).await?;
+    shop(async |_, reach| {
         let both = reach.sidecars("deploy/web").await?;
         assert_eq!(both.len(), 2);
         let certs: Value = serde_json::from_slice(&both[0].get("/certs").await?)?;
@@ -103,23 +97,18 @@ fn sidecars_are_reached_by_pod_and_by_workload() {
             let error = reach.sidecars(target).await.err().context("nobody is there")?;
             assert!(format!("{error:#}").contains(hint), "{error:#}");
         }
-        mesh.down().await
+        Ok(())
     });
 }
 
 #[test]
 fn what_a_sidecar_holds_is_what_the_controller_means() {
-    if lacking(&["curl"]) {
-        return;
-    }
-    let manifests = Manifests::new();
-    run(async {
-        let (mesh, _) = shop(&manifests).await?;
-        let name = manifests.name();
-        let routes = json(&["proxy", "routes", "deploy/client", "-o", "json"], &name).await?;
+    shop(async |mesh, _| {
+        let name = mesh.name();
+        let routes = json(&["proxy", "routes", "deploy/client", "-o", "json"], name).await?;
         assert!(routes["held"].to_string().contains("web.default.svc.cluster.local"), "{routes}");
         assert_eq!(routes["difference"]["differences"], serde_json::json!([]), "{routes}");
-        let endpoints = json(&["proxy", "endpoints", "deploy/client", "-o", "json"], &name).await?;
+        let endpoints = json(&["proxy", "endpoints", "deploy/client", "-o", "json"], name).await?;
         assert_eq!(endpoints["held"][0]["endpoints"].as_array().map(Vec::len), Some(2), "{endpoints}");
         for (view, expected) in [
             ("routes", "web.default.svc.cluster.local"),
@@ -128,37 +117,32 @@ fn what_a_sidecar_holds_is_what_the_controller_means() {
             ("listeners", "no-delete"),
             ("certs", "spiffe://cluster.local/ns/default/sa/client"),
         ] {
-            let (code, out, err) = weft(&["proxy", view, "deploy/client"], &name).await?;
+            let (code, out, err) = weft(&["proxy", view, "deploy/client"], name).await?;
             assert!(code == 0 && out.contains(expected), "{view}: {out}{err}");
             assert!(err.contains("holds what the controller means it to hold"), "{view}: {err}");
         }
-        let (code, out, _) = weft(&["proxy", "diff", "deploy/client"], &name).await?;
+        let (code, out, _) = weft(&["proxy", "diff", "deploy/client"], name).await?;
         assert_eq!(code, 0, "{out}");
         mesh.stop_controller().await?;
-        let (code, _, err) = weft(&["proxy", "diff", "deploy/client"], &name).await?;
+        let (code, _, err) = weft(&["proxy", "diff", "deploy/client"], name).await?;
         assert!(code == 1 && err.contains("controller"), "{code}: {err}");
-        let (code, out, err) = weft(&["proxy", "routes", "deploy/client"], &name).await?;
+        let (code, out, err) = weft(&["proxy", "routes", "deploy/client"], name).await?;
         assert!(code == 0 && out.contains("web.default") && err.contains("not known"), "{out}{err}");
-        mesh.down().await
+        Ok(())
     });
 }
 
 #[test]
 fn a_tap_shows_what_is_wanted_with_reasons_and_the_limit_of_taps_holds() {
-    if lacking(&["curl"]) {
-        return;
-    }
-    let manifests = Manifests::new();
-    run(async {
-        let (mesh, reach) = shop(&manifests).await?;
+    shop(async |mesh, reach| {
         let sidecars = reach.sidecars("deploy/web").await?;
         let mut taps = Vec::new();
         for sidecar in &sidecars {
             taps.push(sidecar.stream("/tap?path=%2Fapi&status=403&from=client").await?);
         }
-        ask(&mesh, 20, "GET", "/api/good").await?;
-        ask(&mesh, 20, "DELETE", "/other").await?;
-        ask(&mesh, 20, "DELETE", "/api/bad").await?;
+        ask(mesh, 20, "GET", "/api/good").await?;
+        ask(mesh, 20, "DELETE", "/other").await?;
+        ask(mesh, 20, "DELETE", "/api/bad").await?;
         let mut seen = Vec::new();
         let (first, second) = taps.split_at_mut(1);
         while seen.len() < 20 {
@@ -180,8 +164,8 @@ fn a_tap_shows_what_is_wanted_with_reasons_and_the_limit_of_taps_holds() {
         }
         drop(taps);
         a_hundred_taps(&sidecars[0]).await?;
-        a_command_that_taps(&mesh, &manifests.name()).await?;
-        mesh.down().await
+        a_command_that_taps(mesh, mesh.name()).await?;
+        Ok(())
     });
 }
 
@@ -235,61 +219,42 @@ async fn a_command_that_taps(mesh: &Mesh, name: &str) -> Result<()> {
 
 #[test]
 fn top_shows_the_requests_that_were_counted() {
-    if lacking(&["curl"]) {
-        return;
-    }
-    let manifests = Manifests::new();
-    run(async {
-        let (mesh, reach) = shop(&manifests).await?;
+    shop(async |mesh, reach| {
         let sidecars = reach.everywhere(None).await?;
         let before = top::sample(&sidecars).await?;
-        ask(&mesh, 40, "GET", "/").await?;
-        ask(&mesh, 10, "DELETE", "/").await?;
+        ask(mesh, 40, "GET", "/").await?;
+        ask(mesh, 10, "DELETE", "/").await?;
         let rows = top::rows::rows(&before, &top::sample(&sidecars).await?);
         let row = rows.first().context("nothing is shown")?;
         assert_eq!((&*row.source, &*row.destination), ("default/client", "default/web"));
         assert_eq!((row.requests, row.refused, row.failed), (50.0, 10.0, 0.0), "{rows:?}");
         assert!(row.p50.is_some_and(|p50| p50 > 0.0) && row.p50 <= row.p99, "{row:?}");
         assert!(row.connections.is_some_and(|open| open >= 1.0), "{row:?}");
-        let page = json(&["top", "--once", "--interval", "500ms", "-o", "json"], &manifests.name()).await?;
+        let page = json(&["top", "--once", "--interval", "500ms", "-o", "json"], mesh.name()).await?;
         assert_eq!((&page["sidecars"], &page["silent"]), (&3.into(), &0.into()), "{page}");
-        let (code, out, err) = weft(&["top", "--interval", "500ms"], &manifests.name()).await?;
+        let (code, out, err) = weft(&["top", "--interval", "500ms"], mesh.name()).await?;
         assert!(
             code == 0 && out.starts_with("3 sidecars;"),
             "one page where there is no terminal: {out}{err}"
         );
-        mesh.down().await
+        Ok(())
     });
-}
-
-/// What a process wrote to its log.
-async fn log_of(mesh: &Mesh, target: &str, container: Option<&str>) -> Result<String> {
-    let mut text = String::new();
-    let container = container.map(str::to_owned);
-    let logs = Logs { target: pod(target), container, tail: None, follow: false };
-    mesh.logs(logs, |part| text.push_str(part)).await?;
-    Ok(text)
 }
 
 #[test]
 fn logs_change_their_level_while_they_run_and_hold_nothing_secret() {
-    if lacking(&["curl"]) {
-        return;
-    }
-    let manifests = Manifests::new();
-    run(async {
-        let (mesh, _) = shop(&manifests).await?;
-        let name = manifests.name();
+    shop(async |mesh, _| {
+        let name = mesh.name();
         for target in ["deploy/client", "deploy/web", "@controller"] {
-            let (code, out, err) = weft(&["proxy", "log", target, "trace"], &name).await?;
+            let (code, out, err) = weft(&["proxy", "log", target, "trace"], name).await?;
             assert!(code == 0 && out.contains("trace"), "{target}: {out}{err}");
         }
-        let (code, _, err) = weft(&["proxy", "log", "deploy/client", "loud"], &name).await?;
+        let (code, _, err) = weft(&["proxy", "log", "deploy/client", "loud"], name).await?;
         assert!(code == 1 && err.contains("no log level"), "{code}: {err}");
-        let (_, out, _) = weft(&["proxy", "log", "deploy/client"], &name).await?;
+        let (_, out, _) = weft(&["proxy", "log", "deploy/client"], name).await?;
         assert!(out.trim_end().ends_with(": trace"), "{out}");
-        ask(&mesh, 3, "GET", "/?password=s3cr3t-word").await?;
-        ask(&mesh, 1, "DELETE", "/").await?;
+        ask(mesh, 3, "GET", "/?password=s3cr3t-word").await?;
+        ask(mesh, 1, "DELETE", "/").await?;
         // A new certificate and new streams, too.
         mesh.kill_pod(&pod("@controller")).await?;
         tokio::time::sleep(Duration::from_secs(2)).await;
@@ -302,12 +267,12 @@ fn logs_change_their_level_while_they_run_and_hold_nothing_secret() {
         for (target, container) in
             [("deploy/client", Some("weft-proxy")), ("deploy/web", Some("weft-proxy")), ("@controller", None)]
         {
-            let text = log_of(&mesh, target, container).await?;
+            let text = log(mesh, target, container).await?;
             ensure!(text.contains("TRACE") || text.contains("DEBUG"), "{target} logs little: {text}");
             for secret in &secrets {
                 assert!(!text.contains(secret), "{target} logs {secret}");
             }
         }
-        mesh.down().await
+        Ok(())
     });
 }

@@ -6,9 +6,9 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use weft::up::api::Logs;
+use weft::query::encode;
 use weft::up::{Mesh, State};
-use weft_e2e::local::{INJECTED, LIMIT, Manifests, lacking, pod, run, sh};
+use weft_e2e::local::{INJECTED, LIMIT, Manifests, lacking, log, pod, sh};
 
 const WORKLOADS: &str = "
 ---
@@ -109,26 +109,20 @@ spec:
 
 /// The lines that a sidecar wrote to its access log.
 async fn logged(mesh: &Mesh, target: &str) -> anyhow::Result<Vec<Value>> {
-    let logs = Logs { target: pod(target), container: Some("weft-proxy".into()), tail: None, follow: false };
-    let mut text = String::new();
-    mesh.logs(logs, |part| text.push_str(part)).await?;
+    let text = log(mesh, target, Some("weft-proxy")).await?;
     Ok(text.lines().filter_map(|line| serde_json::from_str(line.get(line.find('{')?..)?).ok()).collect())
 }
 
 #[test]
 fn a_telemetry_says_what_is_logged_and_shown() {
-    if lacking(&["python3"]) {
+    let Some(manifests) = Manifests::of(&["python3"], &format!("{WORKLOADS}{INJECTED}{TELEMETRY}")) else {
         return;
-    }
-    let manifests = Manifests::new();
-    manifests.save("web.yaml", &format!("{WORKLOADS}{INJECTED}{TELEMETRY}"));
-    run(async {
-        let mesh = manifests.up().await?;
-        mesh.wait_ready(LIMIT).await?;
-        load(&mesh, 5, 3).await?;
+    };
+    manifests.run(async |mesh, _| {
+        load(mesh, 5, 3).await?;
         let began = Instant::now();
         let lines = loop {
-            let lines = logged(&mesh, "deploy/web").await?;
+            let lines = logged(mesh, "deploy/web").await?;
             if lines.len() >= 3 || began.elapsed() > LIMIT {
                 break lines;
             }
@@ -140,7 +134,7 @@ fn a_telemetry_says_what_is_logged_and_shown() {
             assert_eq!(line["what"], "GET /?status=500");
             assert_eq!(line["who"], "spiffe://cluster.local/ns/default/sa/client");
         }
-        assert!(logged(&mesh, "deploy/client").await?.is_empty(), "the client's side logs nothing");
+        assert!(logged(mesh, "deploy/client").await?.is_empty(), "the client's side logs nothing");
         let (_, text) = mesh.admin_get(&pod("deploy/web"), 15020, "/stats/prometheus").await?;
         let shown = |metric: &str| {
             let found = text
@@ -151,7 +145,7 @@ fn a_telemetry_says_what_is_logged_and_shown() {
         assert!(shown("istio_requests_total{").contains("source_app=\"client\""), "{text}");
         let size = shown("istio_request_bytes_count{");
         assert!(!size.is_empty() && !size.contains("source_app="), "{size}");
-        mesh.down().await
+        Ok(())
     });
 }
 
@@ -189,8 +183,7 @@ spec:
 
 /// The value of a query that has one; `None` for none.
 async fn ask(mesh: &Mesh, query: &str) -> anyhow::Result<Option<f64>> {
-    let encoded: String = query.bytes().map(|byte| format!("%{byte:02x}")).collect();
-    let path = format!("/api/v1/query?query={encoded}");
+    let path = format!("/api/v1/query?query={}", encode(query));
     let Ok((_, body)) = mesh.admin_get(&pod("prometheus"), 9090, &path).await else { return Ok(None) };
     let answer: Value = serde_json::from_str(&body).unwrap_or_default();
     anyhow::ensure!(answer["status"] != "error", "{query}: {body}");
@@ -261,36 +254,32 @@ async fn load(mesh: &Mesh, ok: u32, broken: u32) -> anyhow::Result<()> {
 
 #[test]
 fn prometheus_says_what_the_load_generator_counted() {
-    if lacking(&["prometheus", "python3"]) {
+    let Some(manifests) = Manifests::of(&["prometheus", "python3"], &format!("{WORKLOADS}{INJECTED}")) else {
         return;
-    }
-    let manifests = Manifests::new();
-    manifests.save("web.yaml", &format!("{WORKLOADS}{INJECTED}"));
-    run(async {
-        let mesh = manifests.up().await?;
-        let state = mesh.wait_ready(LIMIT).await?;
+    };
+    manifests.run(async |mesh, state| {
         manifests.save("prometheus.yaml", &prometheus(&state));
         // A rate knows of a series only what happens after it was first seen.
-        load(&mesh, 1, 1).await?;
-        until(&mesh, SUMS[2].0, |value| value == 2.0).await?;
-        load(&mesh, 90, 30).await?;
+        load(mesh, 1, 1).await?;
+        until(mesh, SUMS[2].0, |value| value == 2.0).await?;
+        load(mesh, 90, 30).await?;
         let (ok, broken) = (91.0, 31.0);
         for (query, of) in SUMS {
             let wanted = of[0] * ok + of[1] * broken + of[2] * (ok + broken);
-            until(&mesh, query, |value| value == wanted).await?;
+            until(mesh, query, |value| value == wanted).await?;
         }
-        until(&mesh, SUCCESS_RATE, |percent| (percent - 75.0).abs() < 1.0).await?;
-        until(&mesh, DURATION, |millis| millis > 0.0 && millis < 60_000.0).await?;
-        load(&mesh, 20, 1).await?;
+        until(mesh, SUCCESS_RATE, |percent| (percent - 75.0).abs() < 1.0).await?;
+        until(mesh, DURATION, |millis| millis > 0.0 && millis < 60_000.0).await?;
+        load(mesh, 20, 1).await?;
         for query in DASHBOARDS {
-            until(&mesh, query, |value| value >= 0.0).await?;
+            until(mesh, query, |value| value >= 0.0).await?;
         }
-        assert_eq!(until(&mesh, "shop_orders_total", |_| true).await?, 42.0, "the application's own");
-        assert_eq!(until(&mesh, "count(up == 0) or vector(0)", |_| true).await?, 0.0, "every scrape is read");
+        assert_eq!(until(mesh, "shop_orders_total", |_| true).await?, 42.0, "the application's own");
+        assert_eq!(until(mesh, "count(up == 0) or vector(0)", |_| true).await?, 0.0, "every scrape is read");
         let (_, text) = mesh.admin_get(&pod("deploy/web"), 15020, "/stats/prometheus").await?;
         let linted = promtool(&["check", "metrics"], Some(&text));
         assert!(!linted.contains("error while linting"), "{linted}");
-        mesh.down().await
+        Ok(())
     });
 }
 

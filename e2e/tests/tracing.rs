@@ -9,7 +9,7 @@ use weft::demo::jaeger::{FILE, NAMESPACE, QUERY_PORT, manifests};
 use weft::demo::sample::Sample;
 use weft::up::{Mesh, Target};
 use weft_e2e::cluster::program;
-use weft_e2e::local::{LIMIT, Manifests, lacking, run, sh};
+use weft_e2e::local::{LIMIT, Manifests, lacking, sh};
 
 /// Requests of the client, one after the other.
 const REQUESTS: usize = 40;
@@ -23,20 +23,18 @@ fn jaeger_shows_whole_traces_and_nothing_is_lost_when_a_pod_ends() {
     let files = Manifests::new();
     let sample = Sample::write(files.path()).expect("the sample");
     sample.save(FILE, &manifests(&program).expect("manifests")).expect("a manifest");
-    run(async {
-        let mesh = files.up().await?;
-        mesh.wait_ready(LIMIT).await?;
+    files.run(async |mesh, _| {
         let fail = "curl -s -X PUT 'http://127.0.0.1:8080/control?fail=503&count=1'";
-        sh(&mesh, "deploy/content-service-v2", fail).await?;
-        let answers = load(&mesh).await?;
+        sh(mesh, "deploy/content-service-v2", fail).await?;
+        let answers = load(mesh).await?;
         assert_eq!(answers.matches("200").count(), REQUESTS, "the retry is not seen: {answers}");
         // The last spans of the gateway are not sent yet: they must be when it has ended.
         end_gateway(&sample)?;
-        let traces = traces(&mesh).await?;
+        let traces = traces(mesh).await?;
         traces.iter().for_each(check_tree);
         let retried = traces.iter().filter(|trace| spans(trace).len() == 5).count();
         assert_eq!(retried, 1, "the one failure, and no other");
-        mesh.down().await
+        Ok(())
     });
 }
 

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use weft::metrics::sum;
 use weft::up::{Mesh, State};
-use weft_e2e::local::{CURL, INJECTED, LIMIT, Manifests, lacking, pod, run, sh};
+use weft_e2e::local::{CURL, INJECTED, LIMIT, Manifests, pod, sh};
 
 /// A client, with whatever it has to run in `/scripts`.
 fn client(name: &str, script: &str) -> String {
@@ -32,6 +33,12 @@ spec:
 "
     )
 }
+
+/// How a server's sidecar counts what `client` asks by way of its own.
+const FROM_CLIENT: [(&str, &str); 2] = [
+    ("connection_security_policy", "mutual_tls"),
+    ("source_principal", "spiffe://cluster.local/ns/default/sa/client"),
+];
 
 fn of<'a>(state: &'a State, workload: &str) -> &'a weft::up::api::PodState {
     state.pods.iter().find(|p| p.owner.ends_with(&format!("/{workload}"))).expect("a pod of the workload")
@@ -85,34 +92,26 @@ spec: {containers: [{name: outside, command: [sleep, infinity]}]}
 
 #[test]
 fn ipv6_through_two_sidecars() {
-    if lacking(&["curl"]) {
-        return;
-    }
-    let manifests = Manifests::new();
     let clients = format!("{}{}", client("client", "pass"), client("denied", "pass"));
-    manifests.save("mesh.yaml", &format!("{ECHO}{ECHO_V6}{clients}{INJECTED}"));
-    run(async {
-        let mesh = manifests.up().await?;
-        let state = mesh.wait_ready(LIMIT).await?;
+    let Some(manifests) = Manifests::of(&["curl"], &format!("{ECHO}{ECHO_V6}{clients}{INJECTED}")) else {
+        return;
+    };
+    manifests.run(async |mesh, state| {
         let Some(denied) = of(&state, "denied").ips.get(1) else {
             assert!(std::env::var_os("CI").is_none(), "no IPv6 on this machine");
             eprintln!("skipped: no IPv6 on this machine");
-            return mesh.down().await;
+            return Ok(());
         };
         let ask = format!("{CURL} http://echo6/");
-        let (_, answer) = sh(&mesh, "deploy/client", &ask).await?;
+        let (_, answer) = sh(mesh, "deploy/client", &ask).await?;
         assert!(answer.starts_with("200 fd00:10:96::"), "{answer}");
-        assert!(sh(&mesh, "deploy/denied", &ask).await?.1.starts_with("200 fd00:10:96::"));
+        assert!(sh(mesh, "deploy/denied", &ask).await?.1.starts_with("200 fd00:10:96::"));
         // Who asked, and how, as the server's sidecar saw it.
         let (_, metrics) = mesh.admin_get(&pod("deploy/echo"), 15020, "/stats/prometheus").await?;
-        let seen =
-            metrics.lines().find(|l| l.starts_with("istio_requests_total{") && l.contains("/sa/client"));
-        let seen = seen.expect("the request of the client");
-        assert!(seen.contains("connection_security_policy=\"mutual_tls\""), "{seen}");
-        assert!(seen.contains("source_principal=\"spiffe://cluster.local/ns/default/sa/client\""), "{seen}");
+        assert!(sum(&metrics, "istio_requests_total", &FROM_CLIENT) >= 1.0, "{metrics}");
         // In clear, nobody comes in.
         let direct = format!("{CURL} -g 'http://[{}]:8080/'", of(&state, "echo").ips[1]);
-        assert!(sh(&mesh, "outside", &direct).await?.1.starts_with("000"), "STRICT holds on IPv6");
+        assert!(sh(mesh, "outside", &direct).await?.1.starts_with("000"), "STRICT holds on IPv6");
         let policy = format!(
             "{{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {{name: no-denied}}, spec: \
              {{action: DENY, rules: [{{from: [{{source: {{ipBlocks: ['{denied}/128']}}}}]}}]}}}}"
@@ -120,11 +119,11 @@ fn ipv6_through_two_sidecars() {
         manifests.save("policy.yaml", &policy);
         let refused = "curl -s -m 10 -o /dev/null -w '%{http_code} %header{x-weft-reason}' http://echo6/";
         let began = std::time::Instant::now();
-        while !sh(&mesh, "deploy/denied", refused).await?.1.starts_with("403") {
+        while !sh(mesh, "deploy/denied", refused).await?.1.starts_with("403") {
             anyhow::ensure!(began.elapsed() < LIMIT, "the policy does not come into force");
         }
-        assert!(sh(&mesh, "deploy/client", &ask).await?.1.starts_with("200 "), "another address passes");
-        mesh.down().await
+        assert!(sh(mesh, "deploy/client", &ask).await?.1.starts_with("200 "), "another address passes");
+        Ok(())
     });
 }
 
@@ -211,10 +210,6 @@ async fn uploaded(mesh: &Mesh) -> anyhow::Result<(i32, String, [u64; 2])> {
 
 #[test]
 fn a_gigabyte_waits_for_a_server_that_does_not_read_and_is_never_held() {
-    if lacking(&["python3"]) {
-        return;
-    }
-    let manifests = Manifests::new();
     let server = client("stalling", STALLING).replace(
         "[sleep, infinity]",
         "[/usr/bin/python3, /scripts/run.py], readinessProbe: {tcpSocket: {port: 8080}}",
@@ -226,17 +221,19 @@ kind: Service
 metadata: {name: stalling}
 spec: {selector: {app: stalling}, ports: [{name: http, port: 80, targetPort: 8080}]}
 ";
-    manifests.save("mesh.yaml", &format!("{server}{service}{}{INJECTED}", client("client", UPLOAD)));
-    run(async {
-        let mesh = manifests.up().await?;
-        mesh.wait_ready(LIMIT).await?;
-        let (code, told, most) = uploaded(&mesh).await?;
+    let Some(manifests) =
+        Manifests::of(&["python3"], &format!("{server}{service}{}{INJECTED}", client("client", UPLOAD)))
+    else {
+        return;
+    };
+    manifests.run(async |mesh, _| {
+        let (code, told, most) = uploaded(mesh).await?;
         let held: u64 = told.lines().find_map(|l| l.strip_prefix("held ")).unwrap_or("0").parse()?;
         eprintln!("{told}; KiB of the client's sidecar and the server's: {most:?}");
         assert!(code == 0 && told.ends_with(&format!("came {}", 1 << 30)), "{told}");
         assert!((1..64 << 20).contains(&held), "{held} bytes went out to a server that reads nothing");
         assert!(most.iter().all(|kib| (1..32 << 10).contains(kib)), "{most:?} KiB");
-        mesh.down().await
+        Ok(())
     });
 }
 
@@ -272,15 +269,13 @@ websocket(), half_close(), greeting()
 
 #[test]
 fn streams_upgrades_and_half_closed_connections_through_two_sidecars() {
-    if lacking(&["curl", "python3"]) {
+    let Some(manifests) =
+        Manifests::of(&["curl", "python3"], &format!("{ECHO}{}{INJECTED}", client("client", BY_HAND)))
+    else {
         return;
-    }
-    let manifests = Manifests::new();
-    manifests.save("mesh.yaml", &format!("{ECHO}{}{INJECTED}", client("client", BY_HAND)));
-    run(async {
-        let mesh = manifests.up().await?;
-        mesh.wait_ready(LIMIT).await?;
-        let (code, told) = sh(&mesh, "deploy/client", "/usr/bin/python3 /scripts/run.py").await?;
+    };
+    manifests.run(async |mesh, _| {
+        let (code, told) = sh(mesh, "deploy/client", "/usr/bin/python3 /scripts/run.py").await?;
         assert_eq!(
             (code, told.as_str()),
             (
@@ -298,7 +293,7 @@ fn streams_upgrades_and_half_closed_connections_through_two_sidecars() {
                  -D /tmp/head http://echo:{port}/weft.echo.v1.Echo/{method} 2>/dev/null | tr -d '\\0\\005' > /tmp/body; \
                  grep -o 'hello' /tmp/body | wc -l; wc -c < /tmp/body; grep -i '^grpc-status' /tmp/head"
             );
-            let (_, told) = sh(&mesh, "deploy/client", &call).await?;
+            let (_, told) = sh(mesh, "deploy/client", &call).await?;
             let told: Vec<&str> = told.split_whitespace().collect();
             assert_eq!(&told[2..], ["grpc-status:", "0"], "{method}: {told:?}");
             if method != "ClientStream" {
@@ -307,13 +302,12 @@ fn streams_upgrades_and_half_closed_connections_through_two_sidecars() {
         }
         // All of it between the two sidecars, as the one that served saw it.
         let (_, metrics) = mesh.admin_get(&pod("deploy/echo"), 15020, "/stats/prometheus").await?;
-        let mutual = |l: &&str| l.contains("mutual_tls") && l.contains("/sa/client");
-        let seen = |name: &str| metrics.lines().filter(|l| l.starts_with(name)).filter(mutual).count();
+        let seen = |name: &str| sum(&metrics, name, &FROM_CLIENT);
         assert!(
-            seen("istio_requests_total{") >= 2 && seen("istio_tcp_connections_opened_total{") >= 1,
+            seen("istio_requests_total") >= 2.0 && seen("istio_tcp_connections_opened_total") >= 1.0,
             "{metrics}"
         );
-        mesh.down().await
+        Ok(())
     });
 }
 
@@ -352,27 +346,22 @@ spec: {selector: {app: postgres}, ports: [{name: tcp-postgres, port: 5432}]}
 
 #[test]
 fn databases_through_two_sidecars() {
-    if lacking(&["redis-server", "redis-cli", "psql"]) {
+    let Some(manifests) = Manifests::of(
+        &["redis-server", "redis-cli", "psql"],
+        &format!("{DATABASES}{}{INJECTED}", client("client", "pass")),
+    ) else {
         return;
-    }
-    let manifests = Manifests::new();
-    manifests.save("mesh.yaml", &format!("{DATABASES}{}{INJECTED}", client("client", "pass")));
-    run(async {
-        let mesh = manifests.up().await?;
-        mesh.wait_ready(LIMIT).await?;
-        assert_eq!(sh(&mesh, "deploy/client", "redis-cli -h redis incr visits").await?, (0, "1".into()));
+    };
+    manifests.run(async |mesh, _| {
+        assert_eq!(sh(mesh, "deploy/client", "redis-cli -h redis incr visits").await?, (0, "1".into()));
         let ask =
             "psql -h postgres -U weft -d postgres -Atc 'select sum(n) from generate_series(1, 100000) n'";
-        assert_eq!(sh(&mesh, "deploy/client", ask).await?, (0, "5000050000".into()));
+        assert_eq!(sh(mesh, "deploy/client", ask).await?, (0, "5000050000".into()));
         for server in ["redis", "postgres"] {
             let (_, metrics) = mesh.admin_get(&pod(server), 15020, "/stats/prometheus").await?;
-            let seen = metrics.lines().any(|l| {
-                l.starts_with("istio_tcp_connections_opened_total{")
-                    && l.contains("/sa/client")
-                    && l.contains("mutual_tls")
-            });
+            let seen = sum(&metrics, "istio_tcp_connections_opened_total", &FROM_CLIENT) >= 1.0;
             assert!(seen, "{server}: {metrics}");
         }
-        mesh.down().await
+        Ok(())
     });
 }

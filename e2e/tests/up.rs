@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use weft::up::{Event, Mesh, State};
-use weft_e2e::local::{CURL, INJECTED, LIMIT, Manifests, binary, lacking, pod, run, sh};
+use weft_e2e::local::{CURL, FILE, INJECTED, LIMIT, Manifests, binary, log, pod, run, sh};
 
 const WEB: &str = "
 ---
@@ -56,27 +56,21 @@ async fn until(mesh: &Mesh, what: &str, wanted: impl Fn(&State) -> bool) -> anyh
 
 #[test]
 fn pods_without_sidecars_reach_services_and_commands_give_their_exit_codes() {
-    if lacking(&["curl"]) {
-        return;
-    }
-    let manifests = Manifests::new();
-    manifests.save("web.yaml", WEB);
-    run(async {
-        let mesh = manifests.up().await?;
-        let state = mesh.wait_ready(LIMIT).await?;
+    let Some(manifests) = Manifests::of(&["curl"], WEB) else { return };
+    manifests.run(async |mesh, state| {
         assert_eq!(state.pods.len(), 3);
         let address = state.services[0].addresses[0].to_string();
         assert_eq!(
-            sh(&mesh, "deploy/client", &format!("{CURL} http://web/")).await?,
+            sh(mesh, "deploy/client", &format!("{CURL} http://web/")).await?,
             (0, format!("200 {address}"))
         );
         let (_, both) =
-            sh(&mesh, "deploy/client", "for i in $(seq 40); do curl -s http://web.default.svc/; echo; done")
+            sh(mesh, "deploy/client", "for i in $(seq 40); do curl -s http://web.default.svc/; echo; done")
                 .await?;
         let pods = state.pods.iter().filter(|p| p.owner.ends_with("/web"));
         assert!(pods.clone().all(|p| both.contains(&p.name)), "both replicas are reached");
-        assert_eq!(sh(&mesh, "deploy/client", "exit 7").await?.0, 7);
-        assert_eq!(sh(&mesh, "deploy/client", "kill -9 $$").await?.0, 128 + 9);
+        assert_eq!(sh(mesh, "deploy/client", "exit 7").await?.0, 7);
+        assert_eq!(sh(mesh, "deploy/client", "kill -9 $$").await?.0, 128 + 9);
         assert_eq!(mesh.exec(&pod("deploy/client"), None, &["no-such-program"]).await?.code, 127);
         assert!(
             mesh.exec(&pod("nobody"), None, &["true"])
@@ -85,22 +79,18 @@ fn pods_without_sidecars_reach_services_and_commands_give_their_exit_codes() {
                 .to_string()
                 .contains("no pod \"nobody\"")
         );
-        mesh.down().await
+        Ok(())
     });
 }
 
 #[test]
 fn sidecars_stand_behind_redirection_and_applications_cannot_get_around_it() {
-    if lacking(&["curl", "nft", "python3"]) {
+    let Some(manifests) = Manifests::of(&["curl", "nft", "python3"], &format!("{WEB}{INJECTED}")) else {
         return;
-    }
-    let manifests = Manifests::new();
-    manifests.save("web.yaml", &format!("{WEB}{INJECTED}"));
-    run(async {
-        let mesh = manifests.up().await?;
-        let state = mesh.wait_ready(LIMIT).await?;
+    };
+    manifests.run(async |mesh, state| {
         let ask = format!("{CURL} http://web/");
-        assert!(sh(&mesh, "deploy/client", &ask).await?.1.starts_with("200 "));
+        assert!(sh(mesh, "deploy/client", &ask).await?.1.starts_with("200 "));
         let (_, metrics) = mesh.admin_get(&pod("deploy/client"), 15020, "/stats/prometheus").await?;
         assert!(metrics.contains("istio_requests_total{") && metrics.contains("/sa/web"), "{metrics}");
         let rules =
@@ -110,103 +100,85 @@ fn sidecars_stand_behind_redirection_and_applications_cannot_get_around_it() {
         let mark = "import socket; socket.socket().setsockopt(socket.SOL_SOCKET, socket.SO_MARK, 0x77656674)";
         let tried = mesh.exec(&pod("deploy/client"), None, &["/usr/bin/python3", "-c", mark]).await?;
         assert!(tried.code != 0 && tried.stderr.contains("not permitted"), "{tried:?}");
-        assert_ne!(sh(&mesh, "deploy/client", "nft flush ruleset").await?.0, 0);
+        assert_ne!(sh(mesh, "deploy/client", "nft flush ruleset").await?.0, 0);
         assert_ne!(
-            sh(&mesh, "deploy/client", "cat /.weft/pods/*/token /proc/1/root/.weft/pods/*/token").await?.0,
+            sh(mesh, "deploy/client", "cat /.weft/pods/*/token /proc/1/root/.weft/pods/*/token").await?.0,
             0
         );
-        assert_ne!(sh(&mesh, "deploy/client", "id -u").await?.1, "0");
+        assert_ne!(sh(mesh, "deploy/client", "id -u").await?.1, "0");
         // Itself it reaches as ever: the port of its sidecar's health is on its own address.
         let client = state.pods.iter().find(|p| p.owner.ends_with("/client")).unwrap();
         let own = format!("{CURL} http://{}:15021/healthz/ready", client.ips[0]);
-        assert_eq!(sh(&mesh, "deploy/client", &own).await?.1, format!("200 {}", client.ips[0]));
-        mesh.down().await
+        assert_eq!(sh(mesh, "deploy/client", &own).await?.1, format!("200 {}", client.ips[0]));
+        Ok(())
     });
 }
 
 #[test]
 fn an_application_reaches_itself_through_its_service() {
-    if lacking(&["curl"]) {
-        return;
-    }
-    let manifests = Manifests::new();
-    manifests.save("web.yaml", &format!("{WEB}{INJECTED}"));
-    run(async {
-        let mesh = manifests.up().await?;
-        mesh.wait_ready(LIMIT).await?;
+    let Some(manifests) = Manifests::of(&["curl"], &format!("{WEB}{INJECTED}")) else { return };
+    manifests.run(async |mesh, _| {
         // Of several requests in turn, some are for the replica that asks.
         for _ in 0..6 {
-            let (_, answer) = sh(&mesh, "deploy/web", &format!("{CURL} http://web/")).await?;
+            let (_, answer) = sh(mesh, "deploy/web", &format!("{CURL} http://web/")).await?;
             assert!(answer.starts_with("200 "), "{answer}");
         }
-        mesh.down().await
+        Ok(())
     });
 }
 
 #[test]
 fn sidecars_serve_on_without_the_controller_and_after_a_restart() {
-    if lacking(&["curl"]) {
-        return;
-    }
-    let manifests = Manifests::new();
-    manifests.save("web.yaml", &format!("{WEB}{INJECTED}"));
-    run(async {
-        let mesh = manifests.up().await?;
-        mesh.wait_ready(LIMIT).await?;
+    let Some(manifests) = Manifests::of(&["curl"], &format!("{WEB}{INJECTED}")) else { return };
+    manifests.run(async |mesh, _| {
         let ask = format!("{CURL} http://web/");
-        assert!(sh(&mesh, "deploy/client", &ask).await?.1.starts_with("200 "));
+        assert!(sh(mesh, "deploy/client", &ask).await?.1.starts_with("200 "));
         mesh.stop_controller().await?;
-        until(&mesh, "without controller", |s| !s.controller).await?;
+        until(mesh, "without controller", |s| !s.controller).await?;
         mesh.kill_sidecar(&pod("deploy/client")).await?;
         let restarted = |s: &State| {
             s.pods.iter().any(|p| p.ready && p.owner.ends_with("/client") && p.containers[0].restarts == 1)
         };
-        until(&mesh, "restarted", restarted).await?;
-        assert!(sh(&mesh, "deploy/client", &ask).await?.1.starts_with("200 "));
+        until(mesh, "restarted", restarted).await?;
+        assert!(sh(mesh, "deploy/client", &ask).await?.1.starts_with("200 "));
         mesh.start_controller().await?;
-        until(&mesh, "with controller", |s| s.controller).await?;
-        mesh.down().await
+        until(mesh, "with controller", |s| s.controller).await?;
+        Ok(())
     });
 }
 
 #[test]
 fn saving_a_file_changes_what_runs_and_a_broken_one_changes_nothing() {
-    if lacking(&[]) {
-        return;
-    }
-    let manifests = Manifests::new();
-    manifests.save("web.yaml", WEB);
-    run(async {
-        let mesh = manifests.up().await?;
-        let first = mesh.wait_ready(LIMIT).await?;
+    let Some(manifests) = Manifests::of(&[], WEB) else { return };
+    manifests.run(async |mesh, first| {
         let events = mesh.events().await?;
-        manifests.save("web.yaml", &WEB.replace("replicas: 2", "replicas: many"));
-        let broken = until(&mesh, "broken", |s| !s.errors.is_empty()).await?;
+        manifests.save(FILE, &WEB.replace("replicas: 2", "replicas: many"));
+        let broken = until(mesh, "broken", |s| !s.errors.is_empty()).await?;
         let expected =
-            format!("{}/web.yaml:7: Deployment default/web: spec.replicas: ", manifests.path().display());
+            format!("{}/{FILE}:7: Deployment default/web: spec.replicas: ", manifests.path().display());
         assert!(broken.errors[0].starts_with(&expected), "{:?}", broken.errors);
         assert_eq!(names(&broken), names(&first), "the last good state stays");
-        manifests.save("web.yaml", &WEB.replace("replicas: 2", "replicas: 3"));
-        let more = until(&mesh, "three", |s| s.ready && s.pods.len() == 4).await?;
+        manifests.save(FILE, &WEB.replace("replicas: 2", "replicas: 3"));
+        let more = until(mesh, "three", |s| s.ready && s.pods.len() == 4).await?;
         assert!(more.errors.is_empty() && names(&more).is_superset(&names(&first)));
         // New pods are ready before old ones go: there are never fewer than wanted.
-        manifests.save("web.yaml", &WEB.replace("replicas: 2", "replicas: 3").replace("POD_NAME", "POD"));
+        manifests.save(FILE, &WEB.replace("replicas: 2", "replicas: 3").replace("POD_NAME", "POD"));
         let changed = |s: &State| s.ready && names(s).intersection(&names(&more)).count() == 1;
         let fewest = std::cell::Cell::new(usize::MAX);
-        until(&mesh, "changed", |s| {
+        until(mesh, "changed", |s| {
             let ready = s.pods.iter().filter(|p| p.owner.ends_with("/web") && p.ready).count();
             fewest.set(fewest.get().min(ready));
             changed(s)
         })
         .await?;
         assert!(fewest.get() >= 3, "{} were ready", fewest.get());
-        fs::remove_file(manifests.path().join("web.yaml"))?;
-        until(&mesh, "empty", |s| s.pods.is_empty() && s.services.is_empty()).await?;
+        fs::remove_file(manifests.path().join(FILE))?;
+        until(mesh, "empty", |s| s.pods.is_empty() && s.services.is_empty()).await?;
         let mut told = Vec::new();
         while !told.contains(&Event::Mended) {
             told.extend(events.next().await?);
         }
-        mesh.down().await
+        Ok(())
     });
 }
 
@@ -292,82 +264,58 @@ spec:
 
 #[test]
 fn a_container_that_starts_slowly_has_the_time_that_its_probe_gives_it() {
-    if lacking(&[]) {
-        return;
-    }
-    let manifests = Manifests::new();
-    manifests.save("slow.yaml", SLOW);
-    run(async {
-        let mesh = manifests.up().await?;
-        let state = mesh.wait_ready(LIMIT).await?;
+    let Some(manifests) = Manifests::of(&[], SLOW) else { return };
+    manifests.run(async |_, state| {
         assert_eq!(state.pods[0].containers[0].restarts, 0);
-        mesh.down().await
+        Ok(())
     });
 }
 
 #[test]
 fn volumes_probes_init_containers_stateful_sets_and_jobs_work() {
-    if lacking(&["curl"]) {
-        return;
-    }
-    let manifests = Manifests::new();
-    manifests.save("full.yaml", FULL);
+    let Some(manifests) = Manifests::of(&["curl"], FULL) else { return };
     fs::create_dir(manifests.path().join("below")).unwrap();
     manifests.save("below/alias.yaml", ALIAS);
-    run(async {
-        let mesh = manifests.up().await?;
+    manifests.run(async |mesh, _| {
         let over = |s: &State| s.ready && s.pods.iter().any(|p| p.phase == "Succeeded");
-        let state = until(&mesh, "over", over).await?;
+        let state = until(mesh, "over", over).await?;
         assert!(names(&state).is_superset(&BTreeSet::from(["full", "db-0", "db-1"].map(String::from))));
-        assert_eq!(log(&mesh, "full").await?, "hello from full high $(NOT_SET)\na=1\nprepared\n");
-        assert_eq!(log(&mesh, "job/once").await?, "done\n");
+        assert_eq!(log(mesh, "full", None).await?, "hello from full high $(NOT_SET)\na=1\nprepared\n");
+        assert_eq!(log(mesh, "job/once", None).await?, "done\n");
         assert_eq!(
-            sh(&mesh, "full", "pwd; echo x 2>/dev/null > /etc/app/conf.d/new || echo refused").await?.1,
+            sh(mesh, "full", "pwd; echo x 2>/dev/null > /etc/app/conf.d/new || echo refused").await?.1,
             "/data\nrefused"
         );
-        let (code, answer) = sh(&mesh, "full", &format!("{CURL} http://db-1.db:8080/")).await?;
+        let (code, answer) = sh(mesh, "full", &format!("{CURL} http://db-1.db:8080/")).await?;
         let second = state.pods.iter().find(|p| p.name == "db-1").unwrap();
         assert_eq!((code, answer), (0, format!("200 {}", second.ips[0])));
-        assert!(sh(&mesh, "full", &format!("{CURL} http://alias:8080/")).await?.1.starts_with("200 "));
+        assert!(sh(mesh, "full", &format!("{CURL} http://alias:8080/")).await?.1.starts_with("200 "));
         if second.ips.len() > 1 {
-            let (_, answer) = sh(&mesh, "full", &format!("{CURL} http://db6/")).await?;
+            let (_, answer) = sh(mesh, "full", &format!("{CURL} http://db6/")).await?;
             assert!(answer.starts_with("200 fd00:10:96::"), "{answer}");
         }
         assert!(
             !std::path::Path::new("/data/x").exists()
                 && !std::path::Path::new("/tmp/weft-e2e-ready").exists()
         );
-        mesh.down().await
+        Ok(())
     });
-}
-
-async fn log(mesh: &Mesh, target: &str) -> anyhow::Result<String> {
-    let mut text = String::new();
-    let logs = weft::up::api::Logs { target: pod(target), container: None, tail: None, follow: false };
-    mesh.logs(logs, |part| text.push_str(part)).await?;
-    Ok(text)
 }
 
 #[test]
 fn what_is_killed_comes_back() {
-    if lacking(&[]) {
-        return;
-    }
-    let manifests = Manifests::new();
-    manifests.save("web.yaml", &format!("{WEB}{INJECTED}"));
-    run(async {
-        let mesh = manifests.up().await?;
-        let first = mesh.wait_ready(LIMIT).await?;
+    let Some(manifests) = Manifests::of(&[], &format!("{WEB}{INJECTED}")) else { return };
+    manifests.run(async |mesh, first| {
         let web = first.pods.iter().find(|p| p.owner.ends_with("/web")).unwrap().name.clone();
         mesh.kill_process(&pod(&web), "web", 9).await?;
         let restarted =
             |s: &State| s.ready && s.pods.iter().any(|p| p.name == web && p.containers[1].restarts == 1);
-        until(&mesh, "restarted", restarted).await?;
+        until(mesh, "restarted", restarted).await?;
         mesh.kill_pod(&pod(&web)).await?;
-        until(&mesh, "replaced", |s| s.ready && !names(s).contains(&web)).await?;
+        until(mesh, "replaced", |s| s.ready && !names(s).contains(&web)).await?;
         mesh.kill_pod(&weft_e2e::local::pod("@controller")).await?;
-        until(&mesh, "with controller", |s| s.controller).await?;
-        mesh.down().await
+        until(mesh, "with controller", |s| s.controller).await?;
+        Ok(())
     });
 }
 
@@ -418,11 +366,7 @@ fn nothing_left(of: &BTreeSet<String>) {
 
 #[test]
 fn nothing_is_left_when_any_of_its_processes_is_killed() {
-    if lacking(&[]) {
-        return;
-    }
-    let manifests = Manifests::new();
-    manifests.save("web.yaml", &format!("{WEB}{INJECTED}"));
+    let Some(manifests) = Manifests::of(&[], &format!("{WEB}{INJECTED}")) else { return };
     let (dir, name) = (manifests.path().to_str().unwrap(), manifests.name());
     let links = fs::read_to_string("/proc/net/dev").unwrap().lines().count();
     for victim in ["mesh-boot", "mesh-supervisor", "starter", "none"] {
@@ -478,11 +422,7 @@ fn kill(root: u32, role: &str) -> bool {
 
 #[test]
 fn an_ordinary_user_can_do_the_same_and_publish_a_service() {
-    if lacking(&["curl"]) {
-        return;
-    }
-    let manifests = Manifests::new();
-    manifests.save("web.yaml", &format!("{WEB}{INJECTED}"));
+    let Some(manifests) = Manifests::of(&["curl"], &format!("{WEB}{INJECTED}")) else { return };
     let (dir, name) = (manifests.path().to_str().unwrap(), manifests.name());
     // Where tests run as root, as somebody else, who must be able to read the binary.
     let copy = manifests.path().join("weft");
