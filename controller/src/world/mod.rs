@@ -29,12 +29,12 @@ use self::touched::{
 use crate::fragment::destination_rule::DestinationRule;
 use crate::fragment::kubernetes::{EndpointSlice, Namespace, Pod, Service};
 use crate::fragment::mesh::{Mesh, ROOT_NAMESPACE};
-use crate::fragment::meta::Selector;
+use crate::fragment::meta::{Meta, Selector};
 use crate::fragment::security::{AuthorizationPolicy, PeerAuthentication};
 use crate::fragment::sidecar::Sidecar;
 use crate::fragment::telemetry::Telemetry;
 use crate::fragment::virtual_service::VirtualService;
-use crate::fragment::{Fragment, FragmentKey};
+use crate::fragment::{Fragment, FragmentKey, ObjectKey};
 
 /// The joined state.
 #[derive(Clone, Debug, Default)]
@@ -70,8 +70,10 @@ pub struct World {
     stale: Stale,
 }
 
+/// The table of a kind.
+type TableOf<T> = fn(&mut World) -> &mut Table<T>;
 /// What an object of a kind touches.
-type By<'a, T> = &'a dyn Fn(&T) -> Dirty;
+type By<T> = fn(&World, &T) -> Dirty;
 
 impl World {
     /// Takes an object in, new or changed.
@@ -94,20 +96,17 @@ impl World {
                 self.destination_rules.put(o.meta.clone(), *o, Dirty::of_destination_rule)
             }
             Fragment::AuthorizationPolicy(o) => {
-                let put = |table: &mut Table<_>, by: By<'_, _>| table.put(o.meta.clone(), o, by);
-                self.change(|world| &mut world.authorization_policies, by_policy, put)
+                self.put_in(|world| &mut world.authorization_policies, o.meta.clone(), o, by_policy)
             }
-            Fragment::PeerAuthentication(o) => {
-                let put = |table: &mut Table<_>, by: By<'_, _>| table.put(o.meta.clone(), o, by);
-                self.change(|world| &mut world.peer_authentications, by_peer_authentication, put)
-            }
-            Fragment::Sidecar(o) => {
-                let put = |table: &mut Table<_>, by: By<'_, _>| table.put(o.meta.clone(), o, by);
-                self.change(|world| &mut world.sidecars, by_sidecar, put)
-            }
+            Fragment::PeerAuthentication(o) => self.put_in(
+                |world| &mut world.peer_authentications,
+                o.meta.clone(),
+                o,
+                by_peer_authentication,
+            ),
+            Fragment::Sidecar(o) => self.put_in(|world| &mut world.sidecars, o.meta.clone(), o, by_sidecar),
             Fragment::Telemetry(o) => {
-                let put = |table: &mut Table<_>, by: By<'_, _>| table.put(o.meta.clone(), o, by);
-                self.change(|world| &mut world.telemetries, by_telemetry, put)
+                self.put_in(|world| &mut world.telemetries, o.meta.clone(), o, by_telemetry)
             }
         }
     }
@@ -129,21 +128,14 @@ impl World {
             FragmentKey::EndpointSlice(name) => self.take_slice(name),
             FragmentKey::VirtualService(key) => self.virtual_services.take(key, Dirty::of_virtual_service),
             FragmentKey::DestinationRule(key) => self.destination_rules.take(key, Dirty::of_destination_rule),
-            FragmentKey::AuthorizationPolicy(key) => self.change(
-                |world| &mut world.authorization_policies,
-                by_policy,
-                |table, by| table.take(key, by),
-            ),
+            FragmentKey::AuthorizationPolicy(key) => {
+                self.take_from(|world| &mut world.authorization_policies, key, by_policy)
+            }
             FragmentKey::PeerAuthentication(key) => {
-                let take = |table: &mut Table<_>, by: By<'_, _>| table.take(key, by);
-                self.change(|world| &mut world.peer_authentications, by_peer_authentication, take)
+                self.take_from(|world| &mut world.peer_authentications, key, by_peer_authentication)
             }
-            FragmentKey::Sidecar(key) => {
-                self.change(|world| &mut world.sidecars, by_sidecar, |table, by| table.take(key, by))
-            }
-            FragmentKey::Telemetry(key) => {
-                self.change(|world| &mut world.telemetries, by_telemetry, |table, by| table.take(key, by))
-            }
+            FragmentKey::Sidecar(key) => self.take_from(|world| &mut world.sidecars, key, by_sidecar),
+            FragmentKey::Telemetry(key) => self.take_from(|world| &mut world.telemetries, key, by_telemetry),
         }
     }
 
@@ -203,15 +195,18 @@ impl World {
         self.index.services_by_host.get(host).and_then(|name| self.services.get(name))
     }
 
-    /// Changes a table; what an object of it touches is asked of the rest of the world.
-    fn change<T>(
-        &mut self,
-        table: fn(&mut Self) -> &mut Table<T>,
-        by: fn(&Self, &T) -> Dirty,
-        change: impl FnOnce(&mut Table<T>, By<'_, T>) -> Dirty,
-    ) -> Dirty {
+    /// Puts an object into its table; what it touches is asked of the rest of the world.
+    fn put_in<T: PartialEq>(&mut self, table: TableOf<T>, meta: Meta, object: T, by: By<T>) -> Dirty {
         let mut taken = std::mem::take(table(self));
-        let dirty = change(&mut taken, &|object| by(self, object));
+        let dirty = taken.put(meta, object, |object| by(self, object));
+        *table(self) = taken;
+        dirty
+    }
+
+    /// Takes an object out of its table.
+    fn take_from<T: PartialEq>(&mut self, table: TableOf<T>, key: &ObjectKey, by: By<T>) -> Dirty {
+        let mut taken = std::mem::take(table(self));
+        let dirty = taken.take(key, |object| by(self, object));
         *table(self) = taken;
         dirty
     }

@@ -34,27 +34,15 @@ impl<T: PartialEq> Table<T> {
 impl<T> Table<T> {
     /// The objects that are in force: one a name, ours before Istio's.
     pub fn in_force(&self) -> impl Iterator<Item = &Arc<T>> {
-        let mut last: Option<&ObjectName> = None;
-        self.0.iter().filter_map(move |((name, _), object)| {
-            let first = last != Some(name);
-            last = Some(name);
-            first.then_some(object)
-        })
+        first_of_each_name(self.0.iter())
     }
 
     /// The objects in force of one namespace.
     pub fn of_namespace(&self, namespace: &str) -> impl Iterator<Item = &Arc<T>> {
         let first = ObjectName { namespace: namespace.into(), name: "".into() };
         let namespace: Arc<str> = namespace.into();
-        let mut last: Option<&ObjectName> = None;
         let all = self.0.range((first, Origin::Weft)..);
-        all.take_while(move |((name, _), _)| name.namespace == namespace).filter_map(
-            move |((name, _), object)| {
-                let first = last != Some(name);
-                last = Some(name);
-                first.then_some(object)
-            },
-        )
+        first_of_each_name(all.take_while(move |((name, _), _)| name.namespace == namespace))
     }
 
     /// Names that both groups have: Istio's object is not in force.
@@ -66,6 +54,14 @@ impl<T> Table<T> {
             })
             .map(|(name, _)| name)
     }
+}
+
+/// Of objects in order of their names and groups, the first of each name.
+fn first_of_each_name<'a, T: 'a>(
+    all: impl Iterator<Item = (&'a ObjectKey, &'a Arc<T>)>,
+) -> impl Iterator<Item = &'a Arc<T>> {
+    let mut last: Option<&ObjectName> = None;
+    all.filter_map(move |((name, _), object)| (last.replace(name) != Some(name)).then_some(object))
 }
 
 /// Takes an object in; says what it and the one it replaces touch. One that is equal touches nothing.
