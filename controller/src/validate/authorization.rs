@@ -44,7 +44,9 @@ pub fn authorization_policy(
     let mut read = Reader { findings, namespace: &meta.name.namespace };
     let rules: Vec<Rule> =
         written.iter().enumerate().map(|(i, rule)| read.rule(&format!("spec.rules[{i}]"), rule)).collect();
-    warn_of_open_doors(findings, action, &rules);
+    if findings.accepted() {
+        warn_of_open_doors(findings, action, &rules);
+    }
     let dry_run = dry_run(findings, &meta);
     let (action, rules) =
         if findings.accepted() { (action, rules) } else { (Action::FailClosed, Vec::new()) };

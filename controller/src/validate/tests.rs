@@ -123,6 +123,8 @@ fn e5_a_policy_that_is_not_understood_denies_what_it_selects() {
         let Some(Fragment::AuthorizationPolicy(policy)) = verdict.fragment else { panic!("{spec}") };
         assert_eq!(policy.action, weft_core::model::policy::Action::FailClosed, "{spec}");
         assert_eq!(policy.selector.0, [("app".into(), "a".into())], "{spec}");
+        let warnings = &verdict.findings.warnings;
+        assert!(warnings.is_empty(), "what denies opens no door: {spec}: {warnings:?}");
     }
 }
 
