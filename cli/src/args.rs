@@ -104,4 +104,20 @@ mod tests {
     fn the_command_line_contradicts_itself_nowhere() {
         Cli::command().debug_assert();
     }
+
+    /// The width of a terminal is not known here: a line that was broken by hand would be broken again.
+    #[test]
+    fn paragraphs_of_help_are_one_line_each() {
+        let mut commands = vec![Cli::command()];
+        while let Some(command) = commands.pop() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let lines: Vec<_> = help.lines().collect();
+            for pair in lines.windows(2) {
+                let prose = |line: &str| !line.is_empty() && !line.starts_with(' ');
+                let broken = prose(pair[0]) && prose(pair[1]) && !pair[0].ends_with(['.', ':']);
+                assert!(!broken, "{}: {pair:?}", command.get_name());
+            }
+            commands.extend(command.get_subcommands().cloned());
+        }
+    }
 }

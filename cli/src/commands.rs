@@ -22,7 +22,7 @@ use crate::up::{Event, Mesh, Options, Publish, State, Target};
   weft up ./manifests --publish 8080:web:80        and reach Service web at http://127.0.0.1:8080
   weft up ./manifests -N shop --detach             return when every pod is Ready; `weft down -N shop` ends it
 
-Containers' commands run as they stand, as processes of this machine: no image is used, no name server and no way out of the
+Containers' commands run as they stand, as processes of this machine: no image is used, no name server and no way out of the \
 mesh is there. Applications share this machine's files and user; a local mesh isolates networks, it is no security boundary.")]
 pub struct Up {
     /// A directory of Kubernetes manifests (*.yaml, *.yml, *.json)
@@ -80,7 +80,7 @@ pub struct Down {
   weft exec @mesh -- tcpdump -ni any tcp                   in the network between the pods
   weft exec @mesh -- curl -s http://10.244.0.2:8080/       a pod, from outside and past the caller's sidecar
 
-With -c weft-proxy the command has the sidecar's rights in the pod's network: 127.0.0.1 is the pod's own, and what goes
+With -c weft-proxy the command has the sidecar's rights in the pod's network: 127.0.0.1 is the pod's own, and what goes \
 elsewhere is redirected as the application's is. Only the sidecar itself marks its packets as its own.
 
 The exit code is the command's; 128 and the signal's number when it was killed; 125 when it could not be started.")]

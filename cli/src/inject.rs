@@ -25,9 +25,9 @@ const SELECTED: (&str, &str) = ("weft.dev/injection", "enabled");
   kubectl get cm -n weft-system weft-injection-default -o yaml > injection.yaml
   weft inject -f shop/ --settings injection.yaml > meshed.yaml
 
-Pods, and the templates of Deployments, StatefulSets, DaemonSets, ReplicaSets, Jobs, CronJobs and others, come out with a
-sidecar; everything else as it was. Where the manifests hold a Namespace, its labels say whether its pods get one; pods
-of other namespaces do, unless they say no themselves. Nothing is asked of a cluster: what a cluster's injector is
+Pods, and the templates of Deployments, StatefulSets, DaemonSets, ReplicaSets, Jobs, CronJobs and others, come out with a \
+sidecar; everything else as it was. Where the manifests hold a Namespace, its labels say whether its pods get one; pods \
+of other namespaces do, unless they say no themselves. Nothing is asked of a cluster: what a cluster's injector is \
 configured with can be given as --settings.
 
 Exit code: 0, or 1 where something cannot be read or a pod cannot have a sidecar; nothing is printed then.")]

@@ -30,7 +30,7 @@ const BATCH: usize = 50;
   weft proxy log deploy/client debug           more in its log, until it is changed again or starts anew
   weft proxy log @controller info,weft_controller::push=debug
 
-A pod is named as for kubectl: NAME, deploy/NAME, sts/NAME, job/NAME. With -N a mesh of `weft up`, else the cluster of
+A pod is named as for kubectl: NAME, deploy/NAME, sts/NAME, job/NAME. With -N a mesh of `weft up`, else the cluster of \
 KUBECONFIG, where it takes `get` of pods and `get` and `create` of pods/portforward.")]
 pub struct Args {
     #[command(flatten)]

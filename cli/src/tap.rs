@@ -29,10 +29,10 @@ const PATH: usize = 60;
   weft tap web-0 --side inbound --from api-gateway -c 20         twenty requests of one caller
   weft tap deploy/web --status 0,4xx --for 30s -o json | jq .    for programs: a line of JSON each
 
---from takes a workload (NAME, NAMESPACE/NAME) or an identity (ns/NAMESPACE/sa/ACCOUNT, or the whole of it).
+--from takes a workload (NAME, NAMESPACE/NAME) or an identity (ns/NAMESPACE/sa/ACCOUNT, or the whole of it). \
 Status 0 is a request whose client left before it was answered; opaque TCP connections are not shown.
 
-What a tap costs is bounded: at most 5120 requests a second and pod are shown, at most 8 taps are open at a sidecar at a
+What a tap costs is bounded: at most 5120 requests a second and pod are shown, at most 8 taps are open at a sidecar at a \
 time, and requests that could not be shown are counted. Nobody who taps slows a request down.")]
 pub struct Args {
     #[command(flatten)]

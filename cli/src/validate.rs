@@ -28,7 +28,7 @@ Each finding is a line: FILE:LINE: error: KIND NAMESPACE/NAME: FIELD: what is wr
   not honoured yet  the object is valid, and would be refused for a field that Weft does not honour yet
   warning           the object would be in force, and may not do what its author thinks
 
-References are looked for in what is given: a route to a Service that is in none of the files gets a warning if there
+References are looked for in what is given: a route to a Service that is in none of the files gets a warning if there \
 are Services at all. Nothing is asked of a cluster.
 
 Exit code: 0 valid, warnings or not; 1 invalid; 2 valid but not honoured.")]

@@ -70,7 +70,7 @@ struct Check {
   weft authz can -f manifests/ ns/default/sa/api-gateway DELETE content-service /api/x
   weft authz can -f manifests/ - GET content-service:8080 /       nobody that the mesh knows: a caller in clear
 
-Policies and PeerAuthentication of the pods behind the Service are asked, routes are not: the path is the one that the
+Policies and PeerAuthentication of the pods behind the Service are asked, routes are not: the path is the one that the \
 pods get. `weft explain` tells the whole way.
 
 Exit code: 0 yes; 1 no, of any of the pods; 2 it cannot be told.")]

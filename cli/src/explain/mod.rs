@@ -32,13 +32,13 @@ const UNKNOWN: u8 = 2;
   weft explain -f manifests/ deploy/client -X DELETE http://content-service/api/x   ask nobody: the manifests alone
   weft explain -f manifests/ deploy/client http://web:8080/ -o json | jq -r .verdict
 
-The client's sidecar is asked where such a request goes, by what it holds right now (endpoints that it has set aside are
+The client's sidecar is asked where such a request goes, by what it holds right now (endpoints that it has set aside are \
 out), and the servers' sidecars whether they let it in. No request is sent.
 
-With -f nothing runs and nobody is asked: the controller's own code compiles the manifests for the client's pod and for
+With -f nothing runs and nobody is asked: the controller's own code compiles the manifests for the client's pod and for \
 the servers', and the functions that decide in a sidecar say what they would. Every pod is taken to be ready.
 
-Exit code: 0 the request is forwarded, or answered by its route; 1 it is refused, or a part of such requests is; 2 it
+Exit code: 0 the request is forwarded, or answered by its route; 1 it is refused, or a part of such requests is; 2 it \
 cannot be told.")]
 pub struct Args {
     #[command(flatten)]

@@ -37,9 +37,9 @@ const LEAST: Duration = Duration::from_millis(200);
   weft top --once --interval 10s        one page about ten seconds, for logs and scripts
   weft top -o json | jq .rows           for programs: an object a line
 
-A row is what one workload asked of another, as the caller's sidecar counted it, or where the caller has none, that of the
-one who was asked. ERRORS are 5xx, gRPC errors and requests whose client left; P50 and P99 are interpolated between the
-buckets of Istio's histogram, as Prometheus does. CONNS are open opaque connections, and pooled ones where a cluster of the
+A row is what one workload asked of another, as the caller's sidecar counted it, or where the caller has none, that of the \
+one who was asked. ERRORS are 5xx, gRPC errors and requests whose client left; P50 and P99 are interpolated between the \
+buckets of Istio's histogram, as Prometheus does. CONNS are open opaque connections, and pooled ones where a cluster of the \
 caller leads to that workload alone; `-` where that cannot be told.")]
 pub struct Args {
     #[command(flatten)]
