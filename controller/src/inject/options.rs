@@ -34,9 +34,12 @@ pub(super) struct Readiness {
     pub(super) failures: u32,
 }
 
+/// What is put into a pod, of what Istio's injector is configured with.
+const TEMPLATES: &str = "inject.istio.io/templates";
+
 /// Annotations that are read here or elsewhere, or that ask for nothing that Weft does not do.
 const KNOWN: [&str; 28] = [
-    "inject.istio.io/templates",
+    TEMPLATES,
     "istio.io/rev",
     "prometheus.istio.io/merge-metrics",
     "proxy.istio.io/config",
@@ -111,6 +114,10 @@ fn warn_of_unknown(pod: &Value, warnings: &mut Vec<String>) {
     let unknown = annotations.keys().filter(is_istios).filter(|key| !KNOWN.contains(&key.as_str()));
     warnings
         .extend(unknown.map(|key| format!("metadata.annotations[{key}] is not honoured, and has no effect")));
+    let templates = annotation(pod, TEMPLATES).into_iter().flat_map(|list| list.split(',').map(str::trim));
+    warnings.extend(templates.filter(|name| !matches!(*name, "" | "sidecar")).map(|name| {
+        format!("metadata.annotations[{TEMPLATES}]: `{name}` has no effect: `sidecar` is the only template")
+    }));
 }
 
 fn redirect(
@@ -231,6 +238,14 @@ mod tests {
             refused.starts_with("metadata.annotations[sidecar.istio.io/proxyCPU]: `2 cores`"),
             "{refused}"
         );
+    }
+
+    #[test]
+    fn there_is_one_template() {
+        assert!(read(&[(TEMPLATES, "sidecar")]).1.is_empty());
+        let (options, warnings) = read(&[(TEMPLATES, "sidecar, custom")]);
+        assert!(options.is_ok());
+        assert!(matches!(&warnings[..], [one] if one.contains("`custom` has no effect")), "{warnings:?}");
     }
 
     #[test]
