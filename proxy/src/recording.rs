@@ -126,6 +126,10 @@ impl Recording {
             End::Complete => lease.give_back(),
             End::Upstream => self.because(Reason::UpstreamReset),
             End::Time => self.because(Reason::Timeout),
+            End::Unread => {
+                upload.abandon();
+                self.because(Reason::Unread);
+            }
             End::Client => {}
         }
         self.finish(upload.received(), summary.bytes, summary.grpc_status);

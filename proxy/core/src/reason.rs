@@ -49,6 +49,8 @@ pub enum Reason {
     UriTooLong,
     /// The client did not send its request in time.
     RequestTimeout,
+    /// The client did not take the response in time: its stream ended before its end.
+    Unread,
     /// A method that the mesh does not pass on (CONNECT, TRACE).
     MethodRefused,
     /// The connection is addressed to the sidecar itself.
@@ -84,7 +86,7 @@ struct Row {
 
 impl Reason {
     /// Every reason, in the order of the table.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 34] = [
         Self::NoRoute,
         Self::NoCluster,
         Self::NoHealthyUpstream,
@@ -106,6 +108,7 @@ impl Reason {
         Self::HeadTooLarge,
         Self::UriTooLong,
         Self::RequestTimeout,
+        Self::Unread,
         Self::MethodRefused,
         Self::Loop,
         Self::NoOriginalDestination,
@@ -158,6 +161,7 @@ impl Reason {
             Self::HeadTooLarge => ("head_too_large", 431, "DPE"),
             Self::UriTooLong => ("uri_too_long", 414, "DPE"),
             Self::RequestTimeout => ("request_timeout", 408, "SI"),
+            Self::Unread => ("unread", 0, "SI"),
             Self::MethodRefused => ("method_refused", 405, "DPE"),
             Self::Loop => ("loop", 508, "-"),
             Self::NoOriginalDestination => ("no_original_destination", 0, "-"),

@@ -4,6 +4,7 @@
 //! cuts it, or when it is dropped before its end (the client went away).
 
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -15,6 +16,7 @@ use weft_core::http::headers::strip_trailers;
 
 use super::fault::{Cut, CutError};
 use super::patience::Patience;
+use super::turn::Turn;
 
 /// How a body ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +27,8 @@ pub enum End {
     Upstream,
     /// The client went away.
     Client,
+    /// The client did not take it in time.
+    Unread,
     /// It stood still for too long, or the request's time was up.
     Time,
 }
@@ -53,6 +57,8 @@ pub struct Body {
     grpc_status: Option<u8>,
     patience: Patience,
     finish: Option<Box<dyn Finish>>,
+    /// Of its connection, where that has streams.
+    turn: Option<Rc<Turn>>,
 }
 
 enum Source {
@@ -80,7 +86,7 @@ impl Body {
     }
 
     fn over(source: Source, patience: Patience) -> Self {
-        Self { source, bytes: 0, grpc_status: None, patience, finish: None }
+        Self { source, bytes: 0, grpc_status: None, patience, finish: None, turn: None }
     }
 
     /// Says who is to be told of the end; at once, if there is nothing to wait for.
@@ -91,6 +97,11 @@ impl Body {
             self.ended(End::Complete);
         }
         self
+    }
+
+    /// Tells the turn of its connection when it is asked.
+    pub fn take_turns(&mut self, turn: &Rc<Turn>) {
+        self.turn = Some(Rc::clone(turn));
     }
 
     fn ended(&mut self, end: End) {
@@ -152,7 +163,11 @@ impl HttpBody for Body {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, CutError>>> {
         let this = self.get_mut();
-        Poll::Ready(match ready!(this.poll_source(cx)) {
+        let polled = this.poll_source(cx);
+        if let Some(turn) = &this.turn {
+            if polled.is_pending() { turn.waits() } else { turn.gave() }
+        }
+        Poll::Ready(match ready!(polled) {
             None => {
                 this.ended(End::Complete);
                 None
@@ -181,10 +196,12 @@ impl HttpBody for Body {
     }
 }
 
-/// A body that goes before its end: the client went away. The rest is to tell whoever waits for the end.
+/// A body that goes before its end: the client went away, or takes nothing. The rest is to tell whoever waits for the
+/// end.
 impl Drop for Body {
     fn drop(&mut self) {
-        self.ended(End::Client);
+        let unread = self.turn.as_ref().is_some_and(|turn| turn.is_unread());
+        self.ended(if unread { End::Unread } else { End::Client });
     }
 }
 

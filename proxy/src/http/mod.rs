@@ -6,8 +6,6 @@ pub mod version;
 pub mod fault;
 /// Frames of HTTP/2 that go out together.
 pub mod cork;
-/// Where hyper's own tasks run.
-pub mod exec;
 /// The writing half of guards.
 mod through;
 /// The strict scanner of what clients send.
@@ -18,6 +16,10 @@ pub mod frame_guard;
 pub mod client_guard;
 /// How long a body may take.
 pub mod patience;
+/// Streams whose client takes nothing.
+pub mod turn;
+/// Where hyper's own tasks run.
+pub mod exec;
 /// Response bodies.
 pub mod body;
 /// The upstream's word on `Expect: 100-continue`.

@@ -18,10 +18,11 @@ use weft_core::http::head::Limits;
 
 use super::body::Body;
 use super::cork::Cork;
-use super::exec::LocalExecutor;
+use super::exec::StreamExecutor;
 use super::fault::{Cut, CutError};
 use super::frame_guard::FrameGuard;
 use super::guard::{Exchange, Refused, ServerGuard};
+use super::turn::Turn;
 use super::version::{CONNECTION_WINDOW, HEADER_LIST, HTTP1_BUFFER, HttpVersion, SEND_BUFFER, STREAM_WINDOW};
 use crate::drain::Drain;
 use crate::io::Io;
@@ -41,6 +42,9 @@ const HTTP1_WRITE_TIME: Duration = Duration::from_secs(300);
 const HTTP2_WRITE_TIME: Duration = Duration::from_secs(20);
 /// A connection without a request for so long is closed (`idleTimeout` of Istio's HTTP settings).
 const IDLE_TIME: Duration = Duration::from_secs(3600);
+/// An idle HTTP/2 connection ends so long after it was told so: what is left was answered and is not taken (hardening
+/// C7).
+const LEAVE_TIME: Duration = Duration::from_secs(60);
 
 /// What answers the requests of one connection.
 pub trait Handle: 'static {
@@ -91,11 +95,11 @@ impl Pulse {
         Beat(self)
     }
 
-    /// Waits until the connection is to take no more requests: it was idle, or the sidecar ends.
-    async fn end(&self, drain: &Drain) {
+    /// Waits until the connection is to take no more requests: the sidecar ends, or it was idle (true).
+    async fn end(&self, drain: &Drain) -> bool {
         tokio::select! {
-            () = drain.draining() => {}
-            () = self.idle() => {}
+            () = drain.draining() => false,
+            () = self.idle() => true,
         }
     }
 
@@ -141,7 +145,7 @@ async fn serve_http1<H: Handle>(
     tokio::select! {
         biased;
         ended = connection.as_mut() => return ended,
-        () = Rarely::new(pulse.end(drain)) => connection.as_mut().graceful_shutdown(),
+        _ = Rarely::new(pulse.end(drain)) => connection.as_mut().graceful_shutdown(),
     }
     connection.await
 }
@@ -153,13 +157,15 @@ async fn serve_http2<H: Handle>(
     pulse: Rc<Pulse>,
 ) -> hyper::Result<()> {
     io.limit_writes(HTTP2_WRITE_TIME);
-    let beats = Rc::clone(&pulse);
+    let (beats, turn) = (Rc::clone(&pulse), Rc::new(Turn::default()));
+    let executor = StreamExecutor(Rc::clone(&turn));
     // Boxed: the library moves what it was given several times, from making its task to ending it.
-    let service =
-        service_fn(move |request| Box::pin(answer(Rc::clone(&handler), request, Rc::clone(&beats))));
+    let service = service_fn(move |request| {
+        Box::pin(answer_http2(Rc::clone(&handler), request, Rc::clone(&beats), Rc::clone(&turn)))
+    });
     let cork = Cork::new(FrameGuard::new(io));
     let mut connection = pin!(
-        http2::Builder::new(LocalExecutor)
+        http2::Builder::new(executor)
             .timer(TokioTimer::new())
             .initial_connection_window_size(CONNECTION_WINDOW)
             .initial_stream_window_size(STREAM_WINDOW)
@@ -170,12 +176,17 @@ async fn serve_http2<H: Handle>(
             .max_local_error_reset_streams(CAUSED_RESETS)
             .serve_connection(TokioIo::new(cork.clone()), service)
     );
-    tokio::select! {
+    let idle = tokio::select! {
         biased;
         ended = poll_fn(|cx| cork.drive(connection.as_mut(), cx)) => return ended,
-        () = Rarely::new(pulse.end(drain)) => connection.as_mut().graceful_shutdown(),
+        idle = Rarely::new(pulse.end(drain)) => idle,
+    };
+    connection.as_mut().graceful_shutdown();
+    let rest = poll_fn(|cx| cork.drive(connection.as_mut(), cx));
+    match idle {
+        true => tokio::time::timeout(LEAVE_TIME, rest).await.unwrap_or(Ok(())),
+        false => rest.await,
     }
-    poll_fn(|cx| cork.drive(connection.as_mut(), cx)).await
 }
 
 /// The guard's own request is answered as what it stands for; the guard is told what becomes of an upgrade.
@@ -200,6 +211,18 @@ async fn answer_http1<H: Handle>(
         }
     }
     response
+}
+
+/// A response takes its turn among the others of its connection.
+async fn answer_http2<H: Handle>(
+    handler: Rc<H>,
+    request: Request<Incoming>,
+    pulse: Rc<Pulse>,
+    turn: Rc<Turn>,
+) -> Result<Response<Body>, CutError> {
+    let mut response = answer(handler, request, pulse).await?;
+    response.body_mut().take_turns(&turn);
+    Ok(response)
 }
 
 /// A defect in the task of one request is that request's alone.

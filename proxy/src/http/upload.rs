@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -39,6 +39,10 @@ struct Source {
     failed: Option<Reason>,
     /// The number of the try that may read.
     reader: u32,
+    /// Nobody is to read any more.
+    abandoned: bool,
+    /// Who waits for more.
+    waiting: Option<Waker>,
 }
 
 #[derive(Default)]
@@ -63,8 +67,17 @@ impl Upload {
             return Self(None);
         }
         let kept = again.then(Kept::default);
-        let source =
-            Source { incoming, patience, permitted: None, received: 0, kept, failed: None, reader: 0 };
+        let source = Source {
+            incoming,
+            patience,
+            permitted: None,
+            received: 0,
+            kept,
+            failed: None,
+            reader: 0,
+            abandoned: false,
+            waiting: None,
+        };
         Self(Some(Rc::new(RefCell::new(source))))
     }
 
@@ -91,6 +104,13 @@ impl Upload {
     pub fn answered(&self) {
         if let Some(source) = &self.0 {
             source.borrow_mut().answered();
+        }
+    }
+
+    /// The exchange is over, though its client may still be there: whoever sends the body breaks off.
+    pub fn abandon(&self) {
+        if let Some(source) = &self.0 {
+            source.borrow_mut().abandon();
         }
     }
 
@@ -125,6 +145,19 @@ impl Source {
         }
     }
 
+    fn abandon(&mut self) {
+        self.abandoned = true;
+        if let Some(waiting) = self.waiting.take() {
+            waiting.wake();
+        }
+    }
+
+    fn wait(&mut self, cx: &Context<'_>) {
+        if self.waiting.as_ref().is_none_or(|waiting| !waiting.will_wake(cx.waker())) {
+            self.waiting = Some(cx.waker().clone());
+        }
+    }
+
     /// Ready when the body may be read.
     fn poll_permitted(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         let Some(permitted) = &mut self.permitted else { return Poll::Ready(true) };
@@ -136,7 +169,7 @@ impl Source {
     }
 
     fn poll_fresh(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
-        if !ready!(self.poll_permitted(cx)) {
+        if self.abandoned || !ready!(self.poll_permitted(cx)) {
             return Poll::Ready(Some(Err(Cut::Refused)));
         }
         match Pin::new(&mut self.incoming).poll_frame(cx) {
@@ -148,7 +181,10 @@ impl Source {
             Poll::Ready(None) => Poll::Ready(None),
             Poll::Pending => match self.patience.poll(cx) {
                 Poll::Ready(cut) => self.fail(cut),
-                Poll::Pending => Poll::Pending,
+                Poll::Pending => {
+                    self.wait(cx);
+                    Poll::Pending
+                }
             },
         }
     }

@@ -9,10 +9,12 @@ pub enum HttpVersion {
     Http2,
 }
 
-/// A connection's window: so wide that a slow reader of small frames is no abuse by the library's own count.
-pub const CONNECTION_WINDOW: u32 = 4 << 20;
-/// A stream's window: so wide that one upload may use a fast network.
-pub const STREAM_WINDOW: u32 = 1 << 20;
+/// A connection's window: that of 64 streams, so that those which stand still, at either end, do not hold up the
+/// others; and so wide that a slow reader of small frames is no abuse by the library's own count.
+pub const CONNECTION_WINDOW: u32 = 16 << 20;
+/// A stream's window: what is kept for each that stands still, and what one may have under way (at 1 ms there and back
+/// 256 MB/s).
+pub const STREAM_WINDOW: u32 = 256 << 10;
 /// What may wait to be sent on one stream.
 pub const SEND_BUFFER: usize = 64 << 10;
 /// The most bytes of a decoded header list.

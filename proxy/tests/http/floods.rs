@@ -14,9 +14,10 @@ use weft_testkit::world::World;
 
 use crate::bed::{Bed, on_worker};
 
-/// ENHANCE_YOUR_CALM, REFUSED_STREAM.
+/// ENHANCE_YOUR_CALM, REFUSED_STREAM, CANCEL.
 const CALM: u32 = 11;
 const REFUSED: u32 = 7;
+const CANCEL: u32 = 8;
 /// `:status: 200` (RFC 7541, appendix A).
 const STATUS_200: u8 = 0x88;
 /// SETTINGS_INITIAL_WINDOW_SIZE.
@@ -199,6 +200,75 @@ async fn a16_a_client_that_does_not_read_is_cut_when_its_time_is_up() {
             let got = client.rest().await.len();
             assert_eq!(got > body.len(), whole, "{got} bytes after {pause} s");
         }
+    })
+    .await;
+}
+
+/// Opens a stream without leaving room for its response.
+async fn ask(client: &mut RawClient, stream: u32, flags: u8) {
+    client.send(frame(HEADERS, flags, stream, get())).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn c7_a_stream_that_is_not_taken_ends_and_the_others_go_on() {
+    on_worker(async {
+        let upstream = Upstream2::start(vec![What::Answer(large()), What::Echo, What::Answer("fine")]).await;
+        let world = World::new().service("a", Protocol::Auto, &[upstream.address]);
+        let bed = Bed::new(&world);
+        let proxy = bed.outbound(&world, "a", Http2).await;
+        let mut client = RawClient::connect(proxy, &[(WINDOW, 10)]).await;
+        ask(&mut client, 1, WHOLE).await;
+        settle().await;
+        // The client of this one has not said all itself.
+        ask(&mut client, 3, END_HEADERS).await;
+        client.send(frame(DATA, 0, 3, [b'x'; 8000])).await;
+        client.send(frame(DATA, 0, 3, [b'y'; 8000])).await;
+        settle().await;
+        tokio::time::sleep(Duration::from_secs(290)).await;
+        let unread = r#"weft_rejected_total{policy="",reason="unread"}"#;
+        assert!(!bed.metrics().contains(unread));
+        tokio::time::sleep(Duration::from_secs(320)).await;
+        settle().await;
+        assert!(bed.metrics().contains(&format!("{unread} 2")), "{}", bed.metrics());
+        ask(&mut client, 5, WHOLE).await;
+        settle().await;
+        let mut ended = Vec::new();
+        let answer = loop {
+            let frame = client.next().await.expect("the connection stays");
+            match frame.kind {
+                RESET => ended.push((frame.stream, frame.code())),
+                DATA if frame.stream == 5 => break frame.payload,
+                _ => {}
+            }
+        };
+        ended.sort_unstable();
+        assert_eq!(ended, [(1, Some(CANCEL)), (3, Some(CANCEL))]);
+        assert_eq!((answer, upstream.connections()), (b"fine".to_vec(), 1));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn c7_streams_that_stand_still_do_not_hold_up_others() {
+    on_worker(async {
+        let upstream = Upstream2::start(vec![What::Answer(large())]).await;
+        let world = World::new().service("a", Protocol::Auto, &[upstream.address]);
+        let proxy = Bed::new(&world).outbound(&world, "a", Http2).await;
+        let mut client = RawClient::connect(proxy, &[(WINDOW, 0)]).await;
+        for stream in (1..60).step_by(2) {
+            ask(&mut client, stream, WHOLE).await;
+        }
+        settle().await;
+        let most = 0x3fff_ffff_u32.to_be_bytes();
+        ask(&mut client, 61, WHOLE).await;
+        client.send([frame(WINDOW_UPDATE, 0, 0, most), frame(WINDOW_UPDATE, 0, 61, most)].concat()).await;
+        let mut got = 0;
+        while got < 32 << 20 {
+            let data = client.next_of(DATA).await.expect("all of it");
+            assert_eq!(data.stream, 61);
+            got += data.payload.len();
+        }
+        assert_eq!(upstream.connections(), 1);
     })
     .await;
 }
