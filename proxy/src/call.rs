@@ -23,7 +23,6 @@ use crate::http::tunnel::switch;
 use crate::http::upload::Upload;
 use crate::local::Local;
 use crate::recording::{Recording, finish_own, refuse};
-use crate::telemetry::spans::sinks::Side;
 use crate::telemetry::{AccessEntry, Reporter, Scope, Span};
 
 /// The longest time that a request's body may stand still before it is answered (hardening A15).
@@ -74,7 +73,7 @@ impl Call {
     }
 
     /// Begins its span where it is traced, and tells the next hop. Costs one branch where no spans are wanted.
-    pub fn trace(&mut self, local: &Local, side: Side, parts: &mut Parts) {
+    pub fn trace(&mut self, local: &Local, side: Reporter, parts: &mut Parts) {
         let Some(workload) = self.snapshot.workload() else { return };
         let tracing = side.of(&workload.telemetry.tracing);
         if tracing.collector.is_none() || !tracing.report {
@@ -90,7 +89,7 @@ impl Call {
     }
 
     #[inline(never)]
-    fn begin_span(&mut self, local: &Local, side: Side, begun: Begun, parts: &Parts) {
+    fn begin_span(&mut self, local: &Local, side: Reporter, begun: Begun, parts: &Parts) {
         let telemetry = local.telemetry.shared();
         let (Some(sink), Some(recording)) = (telemetry.spans.sink(side), &mut self.recording) else { return };
         let start = telemetry.clock.now() - recording.started().elapsed();

@@ -135,7 +135,7 @@ mod tests {
     use super::*;
     use crate::clock::Clock;
     use crate::settings::AccessLogFormat;
-    use crate::telemetry::spans::sinks::Side;
+    use crate::telemetry::Reporter;
     use http::HeaderName;
     use std::time::Duration;
     use weft_core::model::telemetry::{CollectorProtocol, Tag};
@@ -170,7 +170,7 @@ mod tests {
         let silent = Tracing { report: false, ..tracing("127.0.0.1", CollectorProtocol::Grpc) };
         exporters.follow(&both(&silent), &Arc::default());
         assert!(exporters.queues.is_empty());
-        assert!(exporters.telemetry.spans.sink(Side::Client).is_none());
+        assert!(exporters.telemetry.spans.sink(Reporter::Source).is_none());
     }
 
     #[tokio::test]
@@ -181,16 +181,16 @@ mod tests {
         };
         let grpc = tracing("127.0.0.1", CollectorProtocol::Grpc);
         exporters.follow(&both(&grpc), &Arc::default());
-        let first = queue(&exporters, Side::Client);
-        assert!(Arc::ptr_eq(&first, &queue(&exporters, Side::Server)));
+        let first = queue(&exporters, Reporter::Source);
+        assert!(Arc::ptr_eq(&first, &queue(&exporters, Reporter::Destination)));
         let more = Tracing { sampling: 50.0, ..grpc };
         exporters.follow(&both(&more), &Arc::default());
-        assert!(Arc::ptr_eq(&first, &queue(&exporters, Side::Client)), "only the sampling has changed");
+        assert!(Arc::ptr_eq(&first, &queue(&exporters, Reporter::Source)), "only the sampling has changed");
         let other = tracing("fd00::1", CollectorProtocol::Http { path: "/v1/traces".into() });
         exporters.follow(&both(&other), &Arc::default());
-        assert!(!Arc::ptr_eq(&first, &queue(&exporters, Side::Client)));
+        assert!(!Arc::ptr_eq(&first, &queue(&exporters, Reporter::Source)));
         exporters.follow(&Sides::default(), &Arc::default());
-        assert!(exporters.queues.is_empty() && exporters.telemetry.spans.sink(Side::Server).is_none());
+        assert!(exporters.queues.is_empty() && exporters.telemetry.spans.sink(Reporter::Destination).is_none());
     }
 
     #[tokio::test]

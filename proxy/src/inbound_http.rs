@@ -36,7 +36,6 @@ use crate::io::Io;
 use crate::local::Local;
 use crate::pool::{ConnectFault, Destination, Lease, PoolFault, SendFault};
 use crate::recording::{Recording, refuse};
-use crate::telemetry::spans::sinks::Side;
 use crate::telemetry::{PeerRef, Reporter, Scope, ScopeRef, Security};
 
 /// Who the peer is, for the application.
@@ -125,7 +124,7 @@ impl InboundHttp {
 
     /// Begins its span, where it is traced.
     fn trace(&self, call: &mut Call, rules: &Rules, parts: &mut Parts) {
-        call.trace(&self.local, Side::Server, parts);
+        call.trace(&self.local, Reporter::Destination, parts);
         let from = &self.from.downstream;
         call.span(|span| {
             span.addressed_to(&rules.labels.host);

@@ -42,7 +42,6 @@ use crate::io::Io;
 use crate::local::Local;
 use crate::recording::{Recording, refuse};
 use crate::resolve::{Direct, Found, Way, resolve};
-use crate::telemetry::spans::sinks::Side;
 use crate::telemetry::{PeerRef, Reporter, Scope, ScopeRef, Security};
 
 /// The own application may know why.
@@ -95,7 +94,7 @@ impl OutboundHttp {
         )?;
         strip_asserted(&mut parts.headers);
         mark_request(&mut parts.headers, || self.local.random());
-        call.trace(&self.local, Side::Client, parts);
+        call.trace(&self.local, Reporter::Source, parts);
         let found = self.find(call, authority(&parts.uri, &parts.headers)).await?;
         call.span(|span| span.addressed_to(&found.labels.host));
         let port = match &found.way {

@@ -108,10 +108,7 @@ impl Logs {
     }
 
     pub(super) fn list(&self) -> &[AccessLog] {
-        match self.side {
-            Reporter::Source => &self.told.access_log.client,
-            Reporter::Destination => &self.told.access_log.server,
-        }
+        self.side.of(&self.told.access_log).as_slice()
     }
 }
 

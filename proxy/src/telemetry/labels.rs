@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use weft_core::identity::SpiffeId;
 use weft_core::model::metadata::WorkloadMetadata;
+use weft_core::model::telemetry::Sides;
 use weft_core::reason::Reason;
 
 /// Which side tells (`reporter`).
@@ -104,6 +105,16 @@ struct Peer {
 /// The addresses of all that a [`ScopeRef`] borrows: equal addresses mean equal labels while a scope keeps them alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct ScopeAddresses([usize; 7]);
+
+impl Reporter {
+    /// What belongs to this side.
+    pub fn of<T>(self, sides: &Sides<T>) -> &T {
+        match self {
+            Self::Source => &sides.client,
+            Self::Destination => &sides.server,
+        }
+    }
+}
 
 impl ServiceLabels {
     /// The labels of a service.

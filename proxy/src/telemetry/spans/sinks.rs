@@ -9,6 +9,7 @@ use opentelemetry::{Key, KeyValue};
 use weft_core::model::telemetry::Sides;
 
 use super::queue::Queue;
+use crate::telemetry::labels::Reporter;
 
 /// Where the spans of each side go; cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -25,28 +26,9 @@ pub struct Sink {
     pub headers: Vec<(Key, HeaderName, Arc<str>)>,
 }
 
-/// One side of an exchange.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
-    /// What goes out.
-    Client,
-    /// What comes in.
-    Server,
-}
-
-impl Side {
-    /// What belongs to it.
-    pub fn of<T>(self, sides: &Sides<T>) -> &T {
-        match self {
-            Self::Client => &sides.client,
-            Self::Server => &sides.server,
-        }
-    }
-}
-
 impl Spans {
     /// Where spans of this side go; `None`: nowhere.
-    pub fn sink(&self, side: Side) -> Option<Arc<Sink>> {
+    pub fn sink(&self, side: Reporter) -> Option<Arc<Sink>> {
         side.of(&self.0).load_full()
     }
 

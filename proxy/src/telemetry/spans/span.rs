@@ -17,9 +17,9 @@ use weft_core::trace::Begun;
 use weft_core::upstream::EndpointState;
 
 use super::attributes::{self, known, sent};
-use super::sinks::{Side, Sink};
+use super::sinks::Sink;
 use super::story::Story;
-use crate::telemetry::labels::{AppProtocol, Outcome};
+use crate::telemetry::labels::{AppProtocol, Outcome, Reporter};
 
 const USER_AGENT: HeaderName = http::header::USER_AGENT;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -29,7 +29,7 @@ const ATTEMPT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
 #[derive(Debug)]
 pub struct Span {
     /// The side that it is of.
-    pub side: Side,
+    pub side: Reporter,
     begun: Begun,
     start: SystemTime,
     method: &'static str,
@@ -53,7 +53,7 @@ pub struct SpanEnd {
 
 impl Span {
     /// A span that begins.
-    pub fn begin(side: Side, begun: Begun, start: SystemTime, parts: &Parts, authority: &str) -> Box<Self> {
+    pub fn begin(side: Reporter, begun: Begun, start: SystemTime, parts: &Parts, authority: &str) -> Box<Self> {
         let (method, original) = attributes::method(&parts.method);
         let (host, port) = attributes::server(authority);
         let mut attributes = Vec::with_capacity(32);
@@ -190,8 +190,8 @@ impl Span {
             parent_span_id: self.begun.parent.map_or(SpanId::INVALID, |id| SpanId::from(id.get())),
             parent_span_is_remote: self.begun.parent.is_some(),
             span_kind: match self.side {
-                Side::Client => SpanKind::Client,
-                Side::Server => SpanKind::Server,
+                Reporter::Source => SpanKind::Client,
+                Reporter::Destination => SpanKind::Server,
             },
             name: self.service.map_or(name.into(), |service| format!("{name} {service}").into()),
             start_time: self.start,
@@ -231,10 +231,10 @@ impl Span {
     /// `error.type`: why the request failed, as this side sees it.
     fn error(&self, end: &SpanEnd) -> Option<String> {
         let Outcome { status, grpc_status, reason, .. } = end.outcome;
-        let least = if self.side == Side::Client { 400 } else { 500 };
+        let least = if self.side == Reporter::Source { 400 } else { 500 };
         let failed_grpc = |code: u8| match self.side {
-            Side::Client => code != 0,
-            Side::Server => matches!(code, 2 | 4 | 12..=15),
+            Reporter::Source => code != 0,
+            Reporter::Destination => matches!(code, 2 | 4 | 12..=15),
         };
         let cut = reason.filter(|reason| reason.status() != 0);
         match (cut, status, grpc_status) {
@@ -247,10 +247,10 @@ impl Span {
     }
 }
 
-fn put_url(attributes: &mut Vec<KeyValue>, side: Side, parts: &Parts, authority: &str) {
+fn put_url(attributes: &mut Vec<KeyValue>, side: Reporter, parts: &Parts, authority: &str) {
     let path = parts.uri.path();
     let query = parts.uri.query().map(attributes::redacted);
-    if side == Side::Client {
+    if side == Reporter::Source {
         let query = query.map_or_else(String::new, |query| format!("?{query}"));
         attributes.push(sent("url.full", &format!("http://{authority}{path}{query}")));
         return;
