@@ -13,9 +13,8 @@ use weft_core::model::telemetry::{AccessLog, LogFormat, Telemetry};
 use weft_core::reason::Reason;
 
 use super::labels::{AppProtocol, Outcome, Reporter};
+use super::text::{MAX_VALUE, cut, known};
 
-/// Longer values are cut here, in bytes.
-const MAX_VALUE: usize = 1024;
 /// The most headers that one entry keeps beside those that every line shows.
 const MAX_HEADERS: usize = 64;
 
@@ -282,10 +281,6 @@ impl AccessEntry {
     }
 }
 
-fn known(text: &str) -> Option<&str> {
-    Some(text).filter(|text| !text.is_empty())
-}
-
 /// The templates that are the user's own: the usual lines show nothing that is not kept anyway.
 fn templates(format: &LogFormat) -> impl Iterator<Item = &weft_core::access_log::template::Template> {
     let (one, many) = match format {
@@ -294,13 +289,4 @@ fn templates(format: &LogFormat) -> impl Iterator<Item = &weft_core::access_log:
         LogFormat::Json(fields) => (None, fields.as_slice()),
     };
     one.into_iter().chain(many.iter().map(|(_, template)| template))
-}
-
-/// The longest head of `value` that is not too long.
-pub(super) fn cut(value: &str, most: usize) -> &str {
-    let mut end = value.len().min(most);
-    while !value.is_char_boundary(end) {
-        end -= 1;
-    }
-    &value[..end]
 }

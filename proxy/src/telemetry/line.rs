@@ -9,7 +9,8 @@ use weft_core::access_log::template::{Operator, Piece, Simple, Source, Template}
 use weft_core::model::telemetry::LogFormat;
 use weft_core::reason::Reason;
 
-use super::entry::{AccessEntry, Text, cut};
+use super::entry::{AccessEntry, Text};
+use super::text::cut;
 use crate::clock::rfc3339;
 
 /// Istio's line, with reason and policy at its end.

@@ -3,6 +3,8 @@
 //! `Telemetry` is shared by all threads. Each worker makes itself a `WorkerTelemetry`, which resolves the labels
 //! of an exchange to a `Scope` once, keeps it, and counts on it without locks, hashing of labels or formatting.
 
+/// Texts as telemetry keeps and shows them.
+mod text;
 /// The labels of Istio's metrics.
 pub mod labels;
 /// What the access log shows of one request or connection.

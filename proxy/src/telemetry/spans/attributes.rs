@@ -8,8 +8,8 @@ use http::{HeaderMap, HeaderName, Method, Version};
 use opentelemetry::{KeyValue, Value};
 use weft_core::model::metadata::WorkloadMetadata;
 
-/// The longest value, in bytes.
-const MAX_VALUE: usize = 1024;
+use crate::telemetry::text::{MAX_VALUE, cut};
+
 /// Parameters of a query that sign it: the conventions have them redacted.
 const SIGNATURES: [&str; 4] = ["AWSAccessKeyId", "Signature", "sig", "X-Goog-Signature"];
 
@@ -20,7 +20,7 @@ pub fn known(key: &'static str, text: &Arc<str>) -> KeyValue {
 
 /// An attribute of a text that somebody sent.
 pub fn sent(key: &'static str, text: &str) -> KeyValue {
-    KeyValue::new(key, cut(text).to_owned())
+    KeyValue::new(key, cut(text, MAX_VALUE).to_owned())
 }
 
 /// A header's value as text, cut; `None` where there is none.
@@ -88,10 +88,6 @@ pub fn istio(own: &WorkloadMetadata) -> [KeyValue; 4] {
         known("istio.namespace", &own.namespace),
         known("istio.cluster_id", &own.cluster),
     ]
-}
-
-fn cut(text: &str) -> &str {
-    &text[..text.floor_char_boundary(MAX_VALUE)]
 }
 
 #[cfg(test)]

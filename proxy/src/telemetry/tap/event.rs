@@ -10,6 +10,7 @@ use weft_core::reason::Reason;
 use crate::clock::rfc3339;
 use crate::telemetry::entry::{AccessEntry, Text};
 use crate::telemetry::labels::{Outcome, Reporter, ScopeLabels};
+use crate::telemetry::text::known;
 
 /// A request that has ended, borrowed.
 #[derive(Debug)]
@@ -155,10 +156,6 @@ type Who<'a> = ((&'a str, &'a str), Option<&'a str>);
 fn end(who: Option<Who<'_>>, address: Option<SocketAddr>) -> End<'_> {
     let ((namespace, workload), principal) = who.unwrap_or_default();
     End { namespace: known(namespace), workload: known(workload), principal, address }
-}
-
-fn known(text: &str) -> Option<&str> {
-    Some(text).filter(|text| !text.is_empty())
 }
 
 #[cfg(test)]
