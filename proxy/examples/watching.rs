@@ -101,7 +101,8 @@ fn request(telemetry: &Telemetry, worker: &WorkerTelemetry, scope: &Rc<Scope>) {
     }
     record.outcome = Outcome { status: 200, ..Outcome::default() };
     (record.request_bytes, record.response_bytes) = (0, 1024);
-    record.finish(worker, tokio::time::Instant::now());
+    let took = record.started.elapsed();
+    record.finish(worker, took);
 }
 
 fn entry() -> AccessEntry {

@@ -1,6 +1,7 @@
 //! A request as it is counted and logged: once, whatever becomes of it.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode, Version};
@@ -151,22 +152,20 @@ impl Recording {
     }
 
     fn end(&mut self) {
-        if let Some(record) = self.record.take() {
-            if let Some(span) = self.span.take() {
-                self.hand_over(*span, &record);
-            }
-            record.finish(&self.local.telemetry, Instant::now());
+        let Some(record) = self.record.take() else { return };
+        let took = record.started.elapsed();
+        if let Some(span) = self.span.take() {
+            self.hand_over(*span, &record, took);
         }
+        record.finish(&self.local.telemetry, took);
     }
-}
 
-impl Recording {
-    fn hand_over(&self, span: Span, record: &RequestRecord) {
+    fn hand_over(&self, span: Span, record: &RequestRecord, took: Duration) {
         let Some(sink) = self.local.telemetry.shared().spans.sink(span.side) else { return };
         let end = SpanEnd {
             outcome: record.outcome,
             policy: record.policy.clone(),
-            took: record.started.elapsed(),
+            took,
             bytes: (record.request_bytes, record.response_bytes),
         };
         sink.queue.push(span.end(&end));

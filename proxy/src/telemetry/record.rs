@@ -69,9 +69,8 @@ impl RequestRecord {
         }
     }
 
-    /// Counts and logs the request.
-    pub fn finish(self, telemetry: &WorkerTelemetry, now: Instant) {
-        let took = now.saturating_duration_since(self.started);
+    /// Counts and logs the request, which took so long.
+    pub fn finish(self, telemetry: &WorkerTelemetry, took: Duration) {
         if let Some(scope) = &self.scope {
             scope.request(self.outcome, took, self.request_bytes, self.response_bytes);
         }
@@ -86,9 +85,7 @@ impl RequestRecord {
             }
         }
     }
-}
 
-impl RequestRecord {
     fn show(&self, telemetry: &WorkerTelemetry, took: Duration) {
         let Some(entry) = self.log.as_deref() else { return };
         telemetry.shared().taps.show(&Ended {
