@@ -10,7 +10,6 @@ use weft_core::reason::Reason;
 use super::entry::AccessEntry;
 use super::labels::Outcome;
 use super::scope::{Scope, WorkerTelemetry};
-use super::tap::Ended;
 
 /// One request, filled in while it is served and finished at the end of its response's body.
 #[derive(Debug)]
@@ -75,27 +74,16 @@ impl RequestRecord {
             scope.request(self.outcome, took, self.request_bytes, self.response_bytes);
         }
         count_rejection(telemetry, self.outcome.reason, self.policy.as_deref());
+        let Some(mut entry) = self.log else { return };
+        (entry.bytes_received, entry.bytes_sent) = (self.request_bytes, self.response_bytes);
+        let logged = entry.end(self.outcome, self.policy, took);
+        let shared = telemetry.shared();
         if self.tapped {
-            self.show(telemetry, took);
+            shared.taps.show(&entry, self.scope.as_deref().map(Scope::labels));
         }
-        if let Some(mut entry) = self.log {
-            (entry.bytes_received, entry.bytes_sent) = (self.request_bytes, self.response_bytes);
-            if entry.end(self.outcome, self.policy, took) {
-                telemetry.shared().access_log.write(entry);
-            }
+        if logged {
+            shared.access_log.write(entry);
         }
-    }
-
-    fn show(&self, telemetry: &WorkerTelemetry, took: Duration) {
-        let Some(entry) = self.log.as_deref() else { return };
-        telemetry.shared().taps.show(&Ended {
-            entry,
-            labels: self.scope.as_deref().map(Scope::labels),
-            outcome: self.outcome,
-            policy: self.policy.as_ref(),
-            took,
-            bytes: (self.request_bytes, self.response_bytes),
-        });
     }
 }
 

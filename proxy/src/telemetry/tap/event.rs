@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 use weft_core::reason::Reason;
@@ -12,41 +11,12 @@ use crate::telemetry::entry::{AccessEntry, Text};
 use crate::telemetry::labels::{Outcome, Reporter, ScopeLabels};
 use crate::telemetry::text::known;
 
-/// A request that has ended, borrowed.
-#[derive(Debug)]
-pub struct Ended<'a> {
-    /// What the access log would show.
-    pub entry: &'a AccessEntry,
-    /// Between whom; `None` for what was refused before that was known.
-    pub labels: Option<&'a Arc<ScopeLabels>>,
-    /// Protocol, status, gRPC status, reason.
-    pub outcome: Outcome,
-    /// The policy that refused it, `namespace/name`.
-    pub policy: Option<&'a Arc<str>>,
-    /// From its head to the end of its response.
-    pub took: Duration,
-    /// Bytes of the request's and the response's body.
-    pub bytes: (u64, u64),
-}
-
-/// The same, kept; its texts are cut to a bounded length.
+/// A request that has ended: what the access log would show, and between whom it was.
 #[derive(Debug)]
 pub(super) struct Event {
-    start: SystemTime,
-    method: String,
-    path: String,
-    authority: String,
-    request_id: String,
-    protocol: &'static str,
-    route: Arc<str>,
-    cluster: String,
-    client: Option<SocketAddr>,
-    upstream: Option<SocketAddr>,
-    labels: Option<Arc<ScopeLabels>>,
-    outcome: Outcome,
-    policy: Option<Arc<str>>,
-    took: Duration,
-    bytes: (u64, u64),
+    pub(super) entry: AccessEntry,
+    /// `None` for what was refused before that was known.
+    pub(super) labels: Option<Arc<ScopeLabels>>,
 }
 
 /// A line of JSON.
@@ -69,7 +39,7 @@ struct Line<'a> {
     flags: &'static str,
     policy: Option<&'a str>,
     route: Option<&'a str>,
-    cluster: Option<&'a str>,
+    cluster: Option<String>,
     request_id: Option<&'a str>,
     source: End<'a>,
     destination: End<'a>,
@@ -85,30 +55,6 @@ struct End<'a> {
 }
 
 impl Event {
-    pub(super) fn of(ended: &Ended<'_>) -> Self {
-        let entry = ended.entry;
-        Self {
-            start: entry.start_time,
-            method: entry.get(Text::Method).to_owned(),
-            path: entry.get(Text::Path).to_owned(),
-            authority: entry.get(Text::Authority).to_owned(),
-            request_id: entry.get(Text::RequestId).to_owned(),
-            protocol: entry.protocol,
-            route: Arc::clone(&entry.route_name),
-            cluster: entry
-                .upstream_cluster
-                .as_ref()
-                .map_or_else(String::new, |cluster| cluster.name.to_string()),
-            client: entry.downstream_remote_address,
-            upstream: entry.upstream_host,
-            labels: ended.labels.cloned(),
-            outcome: ended.outcome,
-            policy: ended.policy.cloned(),
-            took: ended.took,
-            bytes: ended.bytes,
-        }
-    }
-
     /// Appends its line.
     pub(super) fn write(&self, text: &mut Vec<u8>) {
         let before = text.len();
@@ -119,32 +65,37 @@ impl Event {
     }
 
     fn line(&self) -> Line<'_> {
-        let labels = self.labels.as_deref();
+        let Self { entry, labels } = self;
+        let labels = labels.as_deref();
+        let Outcome { status, grpc_status, reason, .. } = entry.outcome;
         Line {
-            time: rfc3339(self.start),
+            time: rfc3339(entry.start_time),
             side: labels.map(|labels| match labels.reporter() {
                 Reporter::Source => "outbound",
                 Reporter::Destination => "inbound",
             }),
-            method: &self.method,
-            path: &self.path,
-            authority: &self.authority,
-            protocol: self.protocol,
-            status: self.outcome.status,
-            grpc_status: self.outcome.grpc_status,
-            duration_millis: self.took.as_micros() as f64 / 1000.0,
-            request_bytes: self.bytes.0,
-            response_bytes: self.bytes.1,
-            reason: self.outcome.reason.map(Reason::name),
-            flags: self.outcome.reason.map_or("-", Reason::flag),
-            policy: self.policy.as_deref(),
-            route: known(&self.route),
-            cluster: known(&self.cluster),
-            request_id: known(&self.request_id),
-            source: end(labels.map(|l| (l.source_workload(), l.source_principal())), self.client),
+            method: entry.get(Text::Method),
+            path: entry.get(Text::Path),
+            authority: entry.get(Text::Authority),
+            protocol: entry.protocol,
+            status,
+            grpc_status,
+            duration_millis: entry.took.as_micros() as f64 / 1000.0,
+            request_bytes: entry.bytes_received,
+            response_bytes: entry.bytes_sent,
+            reason: reason.map(Reason::name),
+            flags: reason.map_or("-", Reason::flag),
+            policy: entry.policy.as_deref(),
+            route: known(&entry.route_name),
+            cluster: entry.upstream_cluster.as_ref().map(|cluster| cluster.name.to_string()),
+            request_id: known(entry.get(Text::RequestId)),
+            source: end(
+                labels.map(|l| (l.source_workload(), l.source_principal())),
+                entry.downstream_remote_address,
+            ),
             destination: end(
                 labels.map(|l| (l.destination_workload(), l.destination_principal())),
-                self.upstream,
+                entry.upstream_host,
             ),
             service: labels.and_then(|labels| known(labels.service_host())),
         }
@@ -160,23 +111,25 @@ fn end(who: Option<Who<'_>>, address: Option<SocketAddr>) -> End<'_> {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use std::time::{Duration, SystemTime};
+
     use super::*;
     use crate::telemetry::entry::Logs;
     use crate::telemetry::labels::{PeerRef, ScopeRef, Security, ServiceLabels};
     use weft_core::identity::SpiffeId;
     use weft_core::model::metadata::WorkloadMetadata;
 
-    pub(in crate::telemetry::tap) fn entry(path: &str) -> AccessEntry {
+    fn entry(path: &str) -> AccessEntry {
         let mut entry = AccessEntry::begin(SystemTime::UNIX_EPOCH, Logs::none(Reporter::Source));
         entry.put(Text::Method, "GET");
         entry.put(Text::Path, path);
         entry
     }
 
-    pub(in crate::telemetry::tap) fn ended(entry: &AccessEntry, status: u16) -> Ended<'_> {
-        let outcome = Outcome { status, ..Outcome::default() };
-        let took = Duration::from_micros(1500);
-        Ended { entry, labels: None, outcome, policy: None, took, bytes: (1, 2) }
+    pub(in crate::telemetry::tap) fn ended(path: &str, status: u16) -> AccessEntry {
+        let mut entry = entry(path);
+        entry.end(Outcome { status, ..Outcome::default() }, None, Duration::from_micros(1500));
+        entry
     }
 
     /// A request of shop/client at web.
@@ -202,14 +155,12 @@ pub(super) mod tests {
 
     #[test]
     fn a_line_says_who_what_and_why() {
-        let (mut entry, labels) = (entry("/x"), labelled());
+        let mut entry = entry("/x");
         entry.route_name = "canary".into();
-        let mut ended = ended(&entry, 403);
-        (ended.labels, ended.outcome.reason) = (Some(&labels), Some(Reason::PolicyDenied));
-        let policy = "shop/deny".into();
-        ended.policy = Some(&policy);
+        let outcome = Outcome { status: 403, reason: Some(Reason::PolicyDenied), ..Outcome::default() };
+        entry.end(outcome, Some("shop/deny".into()), Duration::from_micros(1500));
         let mut text = Vec::new();
-        Event::of(&ended).write(&mut text);
+        Event { entry, labels: Some(labelled()) }.write(&mut text);
         let line: serde_json::Value = serde_json::from_slice(&text).unwrap();
         assert_eq!(line["side"], "inbound");
         assert_eq!((&line["reason"], &line["policy"]), (&"policy_denied".into(), &"shop/deny".into()));
@@ -224,7 +175,7 @@ pub(super) mod tests {
         let mut entry = entry(&"/x\r\n\"".repeat(100_000));
         entry.put(Text::Authority, &"é".repeat(1_000_000));
         let mut text = Vec::new();
-        Event::of(&ended(&entry, 200)).write(&mut text);
+        Event { entry, labels: None }.write(&mut text);
         assert_eq!(text.iter().filter(|byte| **byte == b'\n').count(), 1);
         assert!(text.len() < 8192, "{}", text.len());
     }

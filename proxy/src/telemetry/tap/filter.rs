@@ -4,9 +4,8 @@ use std::ops::RangeInclusive;
 
 use percent_encoding::percent_decode_str;
 
-use super::event::Ended;
-use crate::telemetry::entry::Text;
-use crate::telemetry::labels::Reporter;
+use crate::telemetry::entry::{AccessEntry, Text};
+use crate::telemetry::labels::{Reporter, ScopeLabels};
 
 /// Which requests a tap wants: those that meet all conditions that are given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -66,19 +65,18 @@ impl Filter {
     }
 
     /// Whether a request is wanted.
-    pub(super) fn matches(&self, ended: &Ended<'_>) -> bool {
-        let status = ended.outcome.status;
-        let reason = ended.outcome.reason.map(|reason| reason.name());
-        self.begins(ended.entry.get(Text::Method), ended.entry.get(Text::Path))
+    pub(super) fn matches(&self, entry: &AccessEntry, labels: Option<&ScopeLabels>) -> bool {
+        let status = entry.outcome.status;
+        let reason = entry.outcome.reason.map(|reason| reason.name());
+        self.begins(entry.get(Text::Method), entry.get(Text::Path))
             && (self.statuses.is_empty() || self.statuses.iter().any(|range| range.contains(&status)))
             && (self.reasons.is_empty() || self.reasons.iter().any(|wanted| Some(wanted.as_str()) == reason))
-            && self.side.is_none_or(|side| ended.labels.is_some_and(|labels| labels.reporter() == side))
-            && self.from.as_deref().is_none_or(|from| is_from(ended, from))
+            && self.side.is_none_or(|side| labels.is_some_and(|labels| labels.reporter() == side))
+            && self.from.as_deref().is_none_or(|from| labels.is_some_and(|labels| is_from(labels, from)))
     }
 }
 
-fn is_from(ended: &Ended<'_>, wanted: &str) -> bool {
-    let Some(labels) = ended.labels else { return false };
+fn is_from(labels: &ScopeLabels, wanted: &str) -> bool {
     let (namespace, workload) = labels.source_workload();
     let principal = labels.source_principal().is_some_and(|principal| {
         principal == wanted
@@ -124,12 +122,11 @@ fn shortened(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::event::tests::{ended, entry, labelled};
+    use super::super::event::tests::{ended, labelled};
     use super::*;
 
     fn wants(query: &str, path: &str, status: u16) -> bool {
-        let entry = entry(path);
-        Filter::parse(query).unwrap().matches(&ended(&entry, status))
+        Filter::parse(query).unwrap().matches(&ended(path, status), None)
     }
 
     #[test]
@@ -145,21 +142,18 @@ mod tests {
 
     #[test]
     fn a_caller_is_named_by_identity_or_workload() {
-        let (entry, labels) = (entry("/"), labelled());
-        let mut ended = ended(&entry, 200);
-        let is =
-            |ended: &Ended<'_>, from: &str| Filter::parse(&format!("from={from}")).unwrap().matches(ended);
-        assert!(!is(&ended, "client"), "nothing is known of the caller");
-        ended.labels = Some(&labels);
+        let (entry, labels) = (ended("/", 200), labelled());
+        let parsed = |query: String| Filter::parse(&query).unwrap();
+        assert!(!parsed("from=client".into()).matches(&entry, None), "nothing is known of the caller");
+        let is = |query: String| parsed(query).matches(&entry, Some(&labels));
         for from in ["client", "shop/client", "ns/shop/sa/client", "spiffe://cluster.local/ns/shop/sa/client"]
         {
-            assert!(is(&ended, from), "{from}");
+            assert!(is(format!("from={from}")), "{from}");
         }
         for from in ["lient", "other/client", "sa/client", "s/shop/sa/client", "/client"] {
-            assert!(!is(&ended, from), "{from}");
+            assert!(!is(format!("from={from}")), "{from}");
         }
-        let sided = |side: &str| Filter::parse(&format!("side={side}")).unwrap();
-        assert!(sided("inbound").matches(&ended) && !sided("outbound").matches(&ended));
+        assert!(is("side=inbound".into()) && !is("side=outbound".into()));
     }
 
     #[test]

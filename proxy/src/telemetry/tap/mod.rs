@@ -22,8 +22,11 @@ pub mod event;
 /// Which requests are wanted.
 pub mod filter;
 
-pub use event::Ended;
+use event::Event;
 pub use filter::{Filter, FilterError};
+
+use super::entry::AccessEntry;
+use super::labels::ScopeLabels;
 
 /// The most taps at a time.
 pub const MAX_TAPS: usize = 8;
@@ -50,7 +53,7 @@ struct Shared {
 #[derive(Debug)]
 struct Tap {
     filter: Filter,
-    events: mpsc::Sender<event::Event>,
+    events: mpsc::Sender<Event>,
     dropped: AtomicU64,
     opened: Instant,
     /// When it was last read, in milliseconds since it was opened.
@@ -62,7 +65,7 @@ struct Tap {
 pub struct Tapping {
     taps: Taps,
     tap: Arc<Tap>,
-    events: mpsc::Receiver<event::Event>,
+    events: mpsc::Receiver<Event>,
     ticks: Interval,
     silent: u32,
 }
@@ -82,10 +85,11 @@ impl Taps {
 
     /// Shows a request that has ended to everybody who wants it.
     #[cold]
-    pub fn show(&self, ended: &Ended<'_>) {
-        for tap in self.0.list.load().iter().filter(|tap| tap.filter.matches(ended)) {
+    pub fn show(&self, entry: &AccessEntry, labels: Option<&Arc<ScopeLabels>>) {
+        let labels_of = labels.map(Arc::as_ref);
+        for tap in self.0.list.load().iter().filter(|tap| tap.filter.matches(entry, labels_of)) {
             match tap.events.try_reserve() {
-                Ok(place) => place.send(event::Event::of(ended)),
+                Ok(place) => place.send(Event { entry: entry.clone(), labels: labels.cloned() }),
                 Err(_) => drop(tap.dropped.fetch_add(1, Relaxed)),
             }
         }
@@ -194,7 +198,7 @@ impl Drop for Tapping {
 
 #[cfg(test)]
 mod tests {
-    use super::event::tests::{ended, entry};
+    use super::event::tests::ended;
     use super::*;
     use http_body_util::BodyExt;
 
@@ -213,9 +217,8 @@ mod tests {
         assert!(!taps.want("GET", "/api"), "nobody watches");
         let mut tapping = open(&taps, "path=/api&status=5xx").unwrap();
         assert!(taps.want("GET", "/api/x") && !taps.want("GET", "/other"));
-        let entry = entry("/api/x");
-        taps.show(&ended(&entry, 200));
-        taps.show(&ended(&entry, 503));
+        taps.show(&ended("/api/x", 200), None);
+        taps.show(&ended("/api/x", 503), None);
         let line: serde_json::Value = serde_json::from_str(next(&mut tapping).await.trim_end()).unwrap();
         assert_eq!((&line["status"], &line["path"]), (&503.into(), &"/api/x".into()));
         assert_eq!(next(&mut tapping).await, "\n", "a silent tap shows that it is alive");
@@ -227,12 +230,11 @@ mod tests {
     async fn what_is_not_read_in_time_is_counted() {
         let taps = Taps::default();
         let mut tapping = open(&taps, "").unwrap();
-        let entry = entry("/");
-        (0..QUEUE + 44).for_each(|_| taps.show(&ended(&entry, 200)));
+        (0..QUEUE + 44).for_each(|_| taps.show(&ended("/", 200), None));
         let text = next(&mut tapping).await;
         assert_eq!(text.lines().count(), QUEUE + 1);
         assert!(text.ends_with("{\"dropped\":44}\n"));
-        taps.show(&ended(&entry, 200));
+        taps.show(&ended("/", 200), None);
         assert!(!next(&mut tapping).await.contains("dropped"));
     }
 
