@@ -4,11 +4,11 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, StatusCode, header};
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use http::{Request, Response, StatusCode, header};
+use http_body_util::Empty;
+
+use crate::dial::{DialOptions, Dialer};
+use crate::exchange::send;
 
 /// The longest that the application may take: Prometheus waits for ten seconds.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -16,24 +16,25 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const MOST: usize = 32 << 20;
 
 /// Where the application has its metrics: on the loopback interface, where nothing is redirected.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct AppMetrics {
     at: SocketAddr,
     path: String,
+    dialer: Dialer,
 }
 
 impl AppMetrics {
-    /// Reads `PORT/PATH`.
+    /// Reads `PORT/PATH`; `dialer` makes the connections.
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub fn parse(text: &str, dialer: Dialer) -> Result<Self, String> {
         let wrong = || format!("`{text}` says no metrics: write PORT/PATH, such as 9090/metrics");
         let (port, path) = text.split_once('/').ok_or_else(wrong)?;
         let port: u16 = port.parse().ok().filter(|port| *port > 0).ok_or_else(wrong)?;
         let path = format!("/{path}");
         path.parse::<http::Uri>().map_err(|_| wrong())?;
-        Ok(Self { at: (Ipv4Addr::LOCALHOST, port).into(), path })
+        Ok(Self { at: (Ipv4Addr::LOCALHOST, port).into(), path, dialer })
     }
 
     /// The metrics as text.
@@ -46,27 +47,17 @@ impl AppMetrics {
     }
 
     async fn ask(&self) -> Result<Bytes, String> {
-        let stream = TcpStream::connect(self.at).await.map_err(|e| e.to_string())?;
-        let (mut sender, connection) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(|e| e.to_string())?;
-        let connection = tokio::spawn(connection);
-        let answer = self.answer(&mut sender).await;
-        connection.abort();
-        answer
-    }
-
-    async fn answer(&self, sender: &mut http1::SendRequest<Empty<Bytes>>) -> Result<Bytes, String> {
         let request = Request::get(&self.path)
             .header(header::HOST, self.at.to_string())
             .header(header::ACCEPT, "text/plain;version=0.0.4")
             .header(header::USER_AGENT, concat!("weft/", env!("CARGO_PKG_VERSION")));
-        let request = request.body(Empty::new()).map_err(|e| e.to_string())?;
-        let response = sender.send_request(request).await.map_err(|e| e.to_string())?;
-        if response.status() != StatusCode::OK {
-            return Err(format!("status {}", response.status()));
+        let request = request.body(Empty::<Bytes>::new()).map_err(|e| e.to_string())?;
+        let stream = self.dialer.dial(self.at, &DialOptions::default()).await.map_err(|e| e.to_string())?;
+        let answered = send(stream, request).await.map_err(|e| e.to_string())?;
+        match answered.response.status() {
+            StatusCode::OK => answered.read(MOST).await.map(Response::into_body).map_err(|e| e.to_string()),
+            status => Err(format!("status {status}")),
         }
-        let body = Limited::new(response.into_body(), MOST).collect().await;
-        Ok(body.map_err(|e| e.to_string())?.to_bytes())
     }
 }
 
@@ -97,7 +88,7 @@ mod tests {
             stream.write_all(answer.as_bytes()).await.unwrap();
             let _ = stream.read(&mut head).await;
         });
-        AppMetrics::parse(&format!("{}/m?a=b", at.port())).unwrap()
+        AppMetrics::parse(&format!("{}/m?a=b", at.port()), Dialer::default()).unwrap()
     }
 
     #[tokio::test]
@@ -116,11 +107,10 @@ mod tests {
 
     #[test]
     fn the_setting_is_read() {
-        let known = AppMetrics::parse("9090/metrics").unwrap();
+        let known = AppMetrics::parse("9090/metrics", Dialer::default()).unwrap();
         assert_eq!((known.at.port(), known.path.as_str()), (9090, "/metrics"));
-        assert!(
-            ["", "9090", "0/x", "x/metrics", "70000/m"].iter().all(|text| AppMetrics::parse(text).is_err())
-        );
+        let refused = |text: &&str| AppMetrics::parse(text, Dialer::default()).is_err();
+        assert!(["", "9090", "0/x", "x/metrics", "70000/m"].iter().all(refused));
     }
 
     #[test]

@@ -190,7 +190,9 @@ mod tests {
         exporters.follow(&both(&other), &Arc::default());
         assert!(!Arc::ptr_eq(&first, &queue(&exporters, Reporter::Source)));
         exporters.follow(&Sides::default(), &Arc::default());
-        assert!(exporters.queues.is_empty() && exporters.telemetry.spans.sink(Reporter::Destination).is_none());
+        assert!(
+            exporters.queues.is_empty() && exporters.telemetry.spans.sink(Reporter::Destination).is_none()
+        );
     }
 
     #[tokio::test]

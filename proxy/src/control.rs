@@ -136,7 +136,7 @@ impl Control {
                 control.health(probes(&settings.pod, dialer)?),
             ),
             metrics: listen("metrics", settings.ports.metrics, "WEFT_METRICS_PORT")?,
-            app_metrics: app_metrics(&settings.pod)?,
+            app_metrics: app_metrics(&settings.pod, dialer)?,
             control: control.clone(),
             dialer,
             stream,
@@ -218,8 +218,9 @@ fn probes(pod: &PodSettings, dialer: Dialer) -> Result<Probes, ProbesError> {
     Probes::read(pod.app_probes.as_deref(), pod.ips.first().copied(), dialer)
 }
 
-fn app_metrics(pod: &PodSettings) -> Result<Option<AppMetrics>, ControlError> {
-    pod.app_metrics.as_deref().map(AppMetrics::parse).transpose().map_err(ControlError::AppMetrics)
+fn app_metrics(pod: &PodSettings, dialer: Dialer) -> Result<Option<AppMetrics>, ControlError> {
+    let parse = |text: &str| AppMetrics::parse(text, dialer);
+    pod.app_metrics.as_deref().map(parse).transpose().map_err(ControlError::AppMetrics)
 }
 
 fn listen_admin(at: SocketAddr) -> Result<TcpListener, ControlError> {

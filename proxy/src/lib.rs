@@ -21,6 +21,8 @@ pub mod io;
 pub mod dial;
 /// Names to addresses.
 pub mod names;
+/// One request on a connection of its own.
+pub mod exchange;
 /// Metrics, the access log, the sidecar's own log.
 pub mod telemetry;
 /// The way to the controller.

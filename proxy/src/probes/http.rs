@@ -5,11 +5,10 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request, header};
 use http_body_util::Empty;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::HttpGet;
+use crate::exchange::send;
 
 /// Applications tell the kubelet by this.
 const USER_AGENT: HeaderValue =
@@ -22,19 +21,8 @@ pub(super) async fn get(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
 ) -> Result<u16, String> {
     let request = request(get, at)?;
-    let (mut sender, connection) =
-        http1::handshake(TokioIo::new(stream)).await.map_err(|e| format!("{at}: {e}"))?;
-    let answer = async {
-        let response = sender.send_request(request).await.map_err(|e| format!("{at}: {e}"))?;
-        Ok(response.status().as_u16())
-    };
-    tokio::pin!(answer);
-    tokio::select! {
-        biased;
-        status = &mut answer => status,
-        // It may end with the answer already read.
-        _ = connection => answer.await,
-    }
+    let answered = send(stream, request).await.map_err(|e| format!("{at}: {e}"))?;
+    Ok(answered.response.status().as_u16())
 }
 
 fn request(get: &HttpGet, at: SocketAddr) -> Result<Request<Empty<Bytes>>, String> {

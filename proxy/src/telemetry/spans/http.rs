@@ -6,12 +6,11 @@ use ::http::header::HOST;
 use ::http::{HeaderValue, Request, Response, Uri};
 use async_trait::async_trait;
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use http_body_util::Full;
 use opentelemetry_http::{HttpClient, HttpError};
 
 use super::connect::Connector;
+use crate::exchange::send;
 
 /// What is read of a collector's answer.
 const MOST_ANSWER: usize = 64 << 10;
@@ -35,22 +34,8 @@ impl HttpClient for Posting {
 impl Posting {
     async fn post(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         let request = in_origin_form(request)?.map(Full::new);
-        let stream = TokioIo::new(self.connector.connect().await?);
-        let (mut sender, connection) = http1::handshake(stream).await?;
-        let exchange = async {
-            let (head, body) = sender.send_request(request).await?.into_parts();
-            let body = Limited::new(body, MOST_ANSWER).collect().await?.to_bytes();
-            Ok(Response::from_parts(head, body))
-        };
-        let carried = async {
-            // An end of the connection before that of the exchange is told by the exchange.
-            let _ = connection.await;
-            std::future::pending().await
-        };
-        tokio::select! {
-            answered = exchange => answered,
-            never = carried => never,
-        }
+        let stream = self.connector.connect().await?;
+        send(stream, request).await?.read(MOST_ANSWER).await
     }
 }
 

@@ -53,7 +53,13 @@ pub struct SpanEnd {
 
 impl Span {
     /// A span that begins.
-    pub fn begin(side: Reporter, begun: Begun, start: SystemTime, parts: &Parts, authority: &str) -> Box<Self> {
+    pub fn begin(
+        side: Reporter,
+        begun: Begun,
+        start: SystemTime,
+        parts: &Parts,
+        authority: &str,
+    ) -> Box<Self> {
         let (method, original) = attributes::method(&parts.method);
         let (host, port) = attributes::server(authority);
         let mut attributes = Vec::with_capacity(32);
