@@ -12,6 +12,7 @@ use prometheus::IntCounter;
 use weft_core::model::telemetry::{self, LogFormat, LogTarget, Sides};
 
 use super::entry::{AccessEntry, Logs};
+use super::format::Format;
 use super::labels::Reporter;
 use super::line::Lines;
 use crate::settings::AccessLogFormat;
@@ -22,6 +23,8 @@ const QUEUE: usize = 4096;
 const GATHER: Duration = Duration::from_millis(20);
 /// Entries that are written at a time.
 const BATCH: usize = 256;
+/// Settings whose formats are kept compiled: what the controller says, the sidecar's own, and those of before.
+const COMPILED: usize = 4;
 
 /// Where entries go. Its thread begins with the first of them.
 #[derive(Clone)]
@@ -123,6 +126,7 @@ fn write_all(entries: &Receiver<Box<AccessEntry>>, mut outputs: Outputs) {
 /// Lines that are not written yet.
 #[derive(Default)]
 struct Pending {
+    compiled: Compiled,
     lines: Lines,
     stdout: Vec<u8>,
     stderr: Vec<u8>,
@@ -130,9 +134,10 @@ struct Pending {
 
 impl Pending {
     fn add(&mut self, entry: &AccessEntry) {
-        for log in admitted(entry) {
+        let logs = entry.logs.list().iter().zip(self.compiled.formats(&entry.logs)).take(64).enumerate();
+        for (_, (log, format)) in logs.filter(|(i, _)| entry.admitted & 1 << i != 0) {
             let out = if log.to == LogTarget::Stdout { &mut self.stdout } else { &mut self.stderr };
-            self.lines.write(out, entry, &log.format);
+            self.lines.write(out, entry, format);
         }
     }
 
@@ -142,9 +147,28 @@ impl Pending {
     }
 }
 
-fn admitted(entry: &AccessEntry) -> impl Iterator<Item = &telemetry::AccessLog> {
-    let logs = entry.logs.list().iter().take(64).enumerate();
-    logs.filter(|(i, _)| entry.admitted & 1 << i != 0).map(|(_, log)| log)
+/// The formats of the settings that were used last.
+#[derive(Default)]
+struct Compiled(Vec<(Arc<telemetry::Telemetry>, Sides<Vec<Format>>)>);
+
+impl Compiled {
+    /// The formats of a side's logs, in their order.
+    fn formats(&mut self, logs: &Logs) -> &[Format] {
+        let known = self.0.iter().position(|(told, _)| Arc::ptr_eq(told, &logs.told));
+        let at = known.unwrap_or_else(|| self.compile(&logs.told));
+        logs.side.of(&self.0[at].1).as_slice()
+    }
+
+    fn compile(&mut self, told: &Arc<telemetry::Telemetry>) -> usize {
+        if self.0.len() == COMPILED {
+            self.0.remove(0);
+        }
+        let formats =
+            |logs: &[telemetry::AccessLog]| logs.iter().map(|log| Format::of(&log.format)).collect();
+        let Sides { client, server } = &told.access_log;
+        self.0.push((Arc::clone(told), Sides { client: formats(client), server: formats(server) }));
+        self.0.len() - 1
+    }
 }
 
 fn emit(out: &mut dyn Write, lines: &mut Vec<u8>) {

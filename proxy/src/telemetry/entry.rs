@@ -18,6 +18,13 @@ use super::text::{MAX_VALUE, cut, known};
 /// The most headers that one entry keeps beside those that every line shows.
 const MAX_HEADERS: usize = 64;
 
+/// The request headers that every entry keeps.
+static USUAL: [(Text, HeaderName); 3] = [
+    (Text::UserAgent, header::USER_AGENT),
+    (Text::ForwardedFor, HeaderName::from_static("x-forwarded-for")),
+    (Text::RequestId, HeaderName::from_static("x-request-id")),
+];
+
 /// The logs that hold for one side of an exchange.
 #[derive(Clone, Debug)]
 pub struct Logs {
@@ -149,13 +156,8 @@ impl AccessEntry {
 
     /// Keeps what lines show of a request's headers.
     pub fn put_request(&mut self, headers: &HeaderMap) {
-        let usual = [
-            (Text::UserAgent, header::USER_AGENT),
-            (Text::ForwardedFor, HeaderName::from_static("x-forwarded-for")),
-            (Text::RequestId, HeaderName::from_static("x-request-id")),
-        ];
-        for (what, name) in usual {
-            self.spans[what as usize] = self.keep_header(headers, &name).unwrap_or_default();
+        for (what, name) in &USUAL {
+            self.spans[*what as usize] = self.keep_header(headers, name).unwrap_or_default();
         }
         let logs = self.logs.clone();
         for log in logs.list() {
@@ -191,14 +193,22 @@ impl AccessEntry {
     }
 
     fn keep_header(&mut self, headers: &HeaderMap, name: &HeaderName) -> Option<(u32, u32)> {
-        let value = headers.get(name)?;
-        Some(self.keep(&String::from_utf8_lossy(value.as_bytes())))
+        let value = headers.get(name)?.as_bytes();
+        Some(match std::str::from_utf8(value) {
+            Ok(text) => self.keep(text),
+            Err(_) => self.keep(&String::from_utf8_lossy(value)),
+        })
     }
 
     fn keep(&mut self, value: &str) -> (u32, u32) {
         let start = self.text.len();
         self.text.push_str(cut(value, MAX_VALUE));
         (start as u32, self.text.len() as u32)
+    }
+
+    /// All that is kept of what was sent, one after the other.
+    pub(super) fn texts(&self) -> &str {
+        &self.text
     }
 
     pub(super) fn get(&self, what: Text) -> &str {
@@ -210,12 +220,7 @@ impl AccessEntry {
     }
 
     pub(super) fn request_header(&self, name: &HeaderName) -> &str {
-        match name.as_str() {
-            "user-agent" => self.get(Text::UserAgent),
-            "x-forwarded-for" => self.get(Text::ForwardedFor),
-            "x-request-id" => self.get(Text::RequestId),
-            _ => self.find(&self.request_headers, name),
-        }
+        text_of_header(name).map_or_else(|| self.find(&self.request_headers, name), |text| self.get(text))
     }
 
     pub(super) fn response_header(&self, name: &HeaderName) -> &str {
@@ -279,6 +284,11 @@ impl AccessEntry {
             _ => return None,
         })
     }
+}
+
+/// The text that every entry keeps of a request header.
+pub(super) fn text_of_header(name: &HeaderName) -> Option<Text> {
+    USUAL.iter().find(|(_, usual)| usual == name).map(|(text, _)| *text)
 }
 
 /// The templates that are the user's own: the usual lines show nothing that is not kept anyway.

@@ -32,7 +32,7 @@ fn entry(format: LogFormat) -> AccessEntry {
 
 fn line(entry: &AccessEntry) -> String {
     let mut out = Vec::new();
-    Lines::default().write(&mut out, entry, &entry.logs.list()[0].format);
+    Lines::default().write(&mut out, entry, &Format::of(&entry.logs.list()[0].format));
     String::from_utf8(out).unwrap()
 }
 

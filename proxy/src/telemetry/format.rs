@@ -1,0 +1,239 @@
+//! Formats of the access log, compiled: what stands in a line before each of its values, and where the values come
+//! from. Everything that a line does not decide is decided here, once.
+
+use http::HeaderName;
+use weft_core::access_log::template::{Operator, Piece, Simple, Source, Template};
+use weft_core::model::telemetry::LogFormat;
+
+use super::entry::{Text, text_of_header};
+
+/// Istio's line, with reason and policy at its end.
+const TEXT: &str = concat!(
+    r#"[%START_TIME%] "%REQ(:METHOD)% %REQ(:PATH)% %PROTOCOL%" %RESPONSE_CODE% %RESPONSE_FLAGS% "#,
+    r#"%RESPONSE_CODE_DETAILS% %CONNECTION_TERMINATION_DETAILS% "%UPSTREAM_TRANSPORT_FAILURE_REASON%" "#,
+    r#"%BYTES_RECEIVED% %BYTES_SENT% %DURATION% %RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% "%REQ(X-FORWARDED-FOR)%" "#,
+    r#""%REQ(USER-AGENT)%" "%REQ(X-REQUEST-ID)%" "%REQ(:AUTHORITY)%" "%UPSTREAM_HOST%" %UPSTREAM_CLUSTER_RAW% "#,
+    r#"%UPSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_REMOTE_ADDRESS% %REQUESTED_SERVER_NAME% "#,
+    r#"%ROUTE_NAME% %REASON% %POLICY%"#,
+);
+
+/// Istio's fields, with the client's identity, the gRPC status, reason and policy.
+const FIELDS: [(&str, &str); 28] = [
+    ("authority", "%REQ(:AUTHORITY)%"),
+    ("bytes_received", "%BYTES_RECEIVED%"),
+    ("bytes_sent", "%BYTES_SENT%"),
+    ("connection_termination_details", "%CONNECTION_TERMINATION_DETAILS%"),
+    ("downstream_local_address", "%DOWNSTREAM_LOCAL_ADDRESS%"),
+    ("downstream_remote_address", "%DOWNSTREAM_REMOTE_ADDRESS%"),
+    ("duration", "%DURATION%"),
+    ("grpc_status", "%GRPC_STATUS_NUMBER%"),
+    ("method", "%REQ(:METHOD)%"),
+    ("path", "%REQ(:PATH)%"),
+    ("policy", "%POLICY%"),
+    ("protocol", "%PROTOCOL%"),
+    ("reason", "%REASON%"),
+    ("request_id", "%REQ(X-REQUEST-ID)%"),
+    ("requested_server_name", "%REQUESTED_SERVER_NAME%"),
+    ("response_code", "%RESPONSE_CODE%"),
+    ("response_code_details", "%RESPONSE_CODE_DETAILS%"),
+    ("response_flags", "%RESPONSE_FLAGS%"),
+    ("route_name", "%ROUTE_NAME%"),
+    ("source_principal", "%DOWNSTREAM_PEER_URI_SAN%"),
+    ("start_time", "%START_TIME%"),
+    ("upstream_cluster", "%UPSTREAM_CLUSTER_RAW%"),
+    ("upstream_host", "%UPSTREAM_HOST%"),
+    ("upstream_local_address", "%UPSTREAM_LOCAL_ADDRESS%"),
+    ("upstream_service_time", "%RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)%"),
+    ("upstream_transport_failure_reason", "%UPSTREAM_TRANSPORT_FAILURE_REASON%"),
+    ("user_agent", "%REQ(USER-AGENT)%"),
+    ("x_forwarded_for", "%REQ(X-FORWARDED-FOR)%"),
+];
+
+/// Bytes of a block: most of what stands before a value fits into one.
+const BLOCK: usize = 48;
+
+/// A format, ready to be filled in.
+#[derive(Debug)]
+pub(super) struct Format {
+    pub(super) steps: Vec<Step>,
+    /// What stands behind the last value, with the end of the line.
+    pub(super) end: Constant,
+}
+
+/// A value, and what stands before it.
+#[derive(Debug)]
+pub(super) struct Step {
+    pub(super) before: Constant,
+    pub(super) value: Value,
+    /// Shown where there is no value.
+    pub(super) other: Option<Value>,
+    /// A text is cut to so many bytes.
+    pub(super) most: usize,
+    pub(super) style: Style,
+}
+
+/// Bytes that never change, in blocks: those are copied whole, which takes a few instructions and no call, and cut.
+#[derive(Debug)]
+pub(super) struct Constant(Vec<([u8; BLOCK], usize)>);
+
+/// Where a value comes from.
+#[derive(Debug)]
+pub(super) enum Value {
+    Simple(Simple),
+    Text(Text),
+    RequestHeader(HeaderName),
+    ResponseHeader(HeaderName),
+    Scheme,
+    ServiceTime,
+    Nothing,
+}
+
+/// How a value is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Style {
+    /// In a line of text.
+    Text,
+    /// As a value of JSON, which keeps its type.
+    Json,
+    /// Inside the quotes of a text of JSON.
+    Part,
+}
+
+/// A format, as far as it is compiled.
+#[derive(Default)]
+struct Draft {
+    steps: Vec<Step>,
+    /// What has to stand before the next value.
+    before: Vec<u8>,
+}
+
+// === impl Format ===
+
+impl Format {
+    /// Compiles a format.
+    pub(super) fn of(format: &LogFormat) -> Self {
+        let mut draft = Draft::default();
+        match format {
+            LogFormat::DefaultText => draft.text(&constant(TEXT)),
+            LogFormat::Text(template) => draft.text(template),
+            LogFormat::DefaultJson => {
+                draft.json(FIELDS.iter().map(|(name, source)| (*name, constant(source))))
+            }
+            LogFormat::Json(fields) => draft.json(fields.iter().map(|(name, t)| (&**name, t.clone()))),
+        }
+        draft.before.push(b'\n');
+        Self { steps: draft.steps, end: Constant::of(&draft.before) }
+    }
+}
+
+impl Constant {
+    fn of(bytes: &[u8]) -> Self {
+        let block = |part: &[u8]| {
+            let mut block = [0; BLOCK];
+            block[..part.len()].copy_from_slice(part);
+            (block, part.len())
+        };
+        Self(bytes.chunks(BLOCK).map(block).collect())
+    }
+
+    /// Appends it.
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        for (block, used) in &self.0 {
+            let end = out.len() + used;
+            out.extend_from_slice(block);
+            out.truncate(end);
+        }
+    }
+}
+
+fn constant(source: &str) -> Template {
+    Template::parse(source).expect("a constant that a test reads")
+}
+
+impl Draft {
+    fn text(&mut self, template: &Template) {
+        for piece in template.pieces() {
+            match piece {
+                Piece::Text(text) => self.before.extend_from_slice(text.as_bytes()),
+                Piece::Value(operator, limit) => self.value(operator, *limit, Style::Text),
+            }
+        }
+    }
+
+    fn json<'a>(&mut self, fields: impl Iterator<Item = (&'a str, Template)>) {
+        let mut separator = "{";
+        for (name, template) in fields {
+            self.before.extend_from_slice(separator.as_bytes());
+            separator = ",";
+            self.before.push(b'"');
+            escape(&mut self.before, name);
+            self.before.extend_from_slice(b"\":");
+            match template.single() {
+                Some(operator) => self.value(operator, None, Style::Json),
+                None => self.composed(&template),
+            }
+        }
+        self.before.extend_from_slice(if separator == "{" { b"{}" } else { b"}" });
+    }
+
+    fn composed(&mut self, template: &Template) {
+        self.before.push(b'"');
+        for piece in template.pieces() {
+            match piece {
+                Piece::Text(text) => escape(&mut self.before, text),
+                Piece::Value(operator, limit) => self.value(operator, *limit, Style::Part),
+            }
+        }
+        self.before.push(b'"');
+    }
+
+    fn value(&mut self, operator: &Operator, limit: Option<usize>, style: Style) {
+        let (value, other) = match operator {
+            Operator::Simple(simple) => (simple_value(*simple), None),
+            Operator::Request(first, other) => (request(first), other.as_ref().map(request)),
+            Operator::Response(first, other) => (response(first), other.as_ref().map(response)),
+        };
+        let before = Constant::of(&std::mem::take(&mut self.before));
+        self.steps.push(Step { before, value, other, most: limit.unwrap_or(usize::MAX), style });
+    }
+}
+
+fn simple_value(simple: Simple) -> Value {
+    match simple {
+        Simple::UpstreamTransportFailureReason => Value::Text(Text::TransportFailure),
+        Simple::RequestedServerName => Value::Text(Text::ServerName),
+        Simple::ConnectionTerminationDetails => Value::Nothing,
+        simple => Value::Simple(simple),
+    }
+}
+
+fn request(source: &Source) -> Value {
+    match source {
+        Source::Method => Value::Text(Text::Method),
+        Source::Path => Value::Text(Text::Path),
+        Source::Authority => Value::Text(Text::Authority),
+        Source::Scheme => Value::Scheme,
+        Source::Status => Value::Nothing,
+        Source::Header(name) => {
+            text_of_header(name).map_or_else(|| Value::RequestHeader(name.clone()), Value::Text)
+        }
+    }
+}
+
+fn response(source: &Source) -> Value {
+    match source {
+        Source::Status => Value::Simple(Simple::ResponseCode),
+        Source::Header(name) if name == "x-envoy-upstream-service-time" => Value::ServiceTime,
+        Source::Header(name) => Value::ResponseHeader(name.clone()),
+        _ => Value::Nothing,
+    }
+}
+
+/// Appends a text as it stands between the quotes of JSON.
+pub(super) fn escape(out: &mut Vec<u8>, text: &str) {
+    let start = out.len();
+    // Into memory: it cannot fail.
+    let _ = serde_json::to_writer(&mut *out, text);
+    out.pop();
+    out.remove(start);
+}
