@@ -1,12 +1,15 @@
 //! Metrics of the sidecar itself, by the `prometheus` crate.
 
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus::{
     Encoder, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder, core::Collector,
 };
 
+use super::idle::Idle;
 use super::process;
 
 /// Metrics of the sidecar itself.
@@ -41,6 +44,15 @@ pub struct Metrics {
     pub connections: IntCounterVec,
     config_seen: AtomicU64,
     certificate_ends: AtomicU64,
+    /// Series that are named after policies, which come and go.
+    of_policies: Mutex<[Swept; 2]>,
+}
+
+/// Counters whose series end when nothing was added to them for long.
+#[derive(Debug)]
+struct Swept {
+    counters: IntCounterVec,
+    idle: HashMap<BTreeMap<String, String>, Idle>,
 }
 
 impl Metrics {
@@ -48,14 +60,17 @@ impl Metrics {
     pub fn new() -> Self {
         let registry = Registry::new();
         let r = &registry;
+        let rejected = counters(r, "weft_rejected_total", "Refused by the mesh.", &["reason", "policy"]);
+        let dry_run = counters(
+            r,
+            "weft_authorization_dry_run_total",
+            "What policies on dry run would have decided.",
+            &["result", "policy"],
+        );
         Self {
-            rejected: counters(r, "weft_rejected_total", "Refused by the mesh.", &["reason", "policy"]),
-            dry_run: counters(
-                r,
-                "weft_authorization_dry_run_total",
-                "What policies on dry run would have decided.",
-                &["result", "policy"],
-            ),
+            of_policies: Mutex::new([&rejected, &dry_run].map(Swept::new)),
+            rejected,
+            dry_run,
             panics: counter(r, "weft_panics_total", "Tasks that ended by a defect."),
             access_log_dropped: counter(
                 r,
@@ -114,6 +129,12 @@ impl Metrics {
         (seen > 0).then(|| Duration::from_secs(seconds(now).saturating_sub(seen)))
     }
 
+    /// Ends series of policies that have decided nothing for long: they may be gone. Called once a minute.
+    pub fn sweep(&self) {
+        let mut all = self.of_policies.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter_mut().for_each(Swept::sweep);
+    }
+
     /// Appends all of them in Prometheus' text format.
     pub fn render(&self, text: &mut String, now: SystemTime) {
         let mut bytes = Vec::new();
@@ -136,6 +157,30 @@ impl Metrics {
         if ends > 0 {
             put("weft_certificate_expiry_timestamp_seconds", ends as i64);
             put("weft_certificate_remaining_seconds", ends as i64 - seconds(now) as i64);
+        }
+    }
+}
+
+impl Swept {
+    fn new(counters: &IntCounterVec) -> Self {
+        Self { counters: counters.clone(), idle: HashMap::new() }
+    }
+
+    fn sweep(&mut self) {
+        let mut before = std::mem::take(&mut self.idle);
+        for metric in self.counters.collect().iter().flat_map(|family| family.get_metric()) {
+            let pairs = metric.get_label().iter();
+            let labels: BTreeMap<_, _> =
+                pairs.map(|pair| (pair.name().to_owned(), pair.value().to_owned())).collect();
+            let mut idle = before.remove(&labels).unwrap_or_default();
+            if idle.is_over(metric.get_counter().get_value() as u64) {
+                let labels: HashMap<&str, &str> =
+                    labels.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+                // It was there a moment ago; whoever removed it did what is wanted.
+                let _ = self.counters.remove(&labels);
+            } else {
+                self.idle.insert(labels, idle);
+            }
         }
     }
 }
@@ -168,4 +213,30 @@ fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> Int
 fn registered<M: Collector + Clone + 'static>(registry: &Registry, metric: M) -> M {
     registry.register(Box::new(metric.clone())).expect("each metric is registered once");
     metric
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn series_of_policies_end_when_they_decide_nothing_any_more() {
+        let metrics = Metrics::new();
+        let refused = |policy: &str| metrics.rejected.with_label_values(&["policy_denied", policy]).inc();
+        let shown = |policy: &str| {
+            let mut text = String::new();
+            metrics.render(&mut text, UNIX_EPOCH);
+            text.contains(&format!("weft_rejected_total{{policy=\"{policy}\",reason=\"policy_denied\"}} "))
+        };
+        refused("default/gone");
+        for _ in 0..100 {
+            refused("default/lives");
+            metrics.sweep();
+        }
+        assert!(shown("default/lives") && !shown("default/gone"));
+        refused("default/gone");
+        metrics.sweep();
+        assert!(shown("default/gone"), "it is back");
+        assert_eq!(metrics.rejected.with_label_values(&["policy_denied", "default/lives"]).get(), 100);
+    }
 }

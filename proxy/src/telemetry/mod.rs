@@ -19,6 +19,8 @@ pub mod access_log;
 pub mod log;
 /// Memory, CPU and descriptors of the process.
 pub mod process;
+/// Series that nothing is added to any more.
+mod idle;
 /// Metrics of the sidecar itself.
 pub mod metrics;
 /// Spans of requests that are traced.

@@ -11,13 +11,12 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use weft_core::model::telemetry::{Metric, Metrics, Sides};
 use weft_core::reason::Reason;
 
+use super::idle::Idle;
 use super::labels::{Outcome, ScopeLabels};
 use super::shown::{Shown, shown};
 
 /// The most series of requests, and the most of connections.
 pub const MAX_SERIES: usize = 2000;
-/// Sweeps without a change after which a series ends.
-const IDLE_SWEEPS: u32 = 60;
 /// Upper bounds of the histograms' buckets, in the metric's unit: Envoy's, hence Istio's.
 const BOUNDS: [(u64, &str); 19] = [
     (500, "0.5"),
@@ -87,8 +86,7 @@ struct Table<S> {
 #[derive(Debug, Default)]
 struct Entry<S> {
     shards: Vec<(usize, Arc<S>)>,
-    seen: u64,
-    idle_sweeps: u32,
+    idle: Idle,
 }
 
 /// What the two kinds of shards have in common.
@@ -294,9 +292,7 @@ impl<S: Shard> Table<S> {
 impl<S: Shard> Entry<S> {
     fn is_wanted(&mut self) -> bool {
         let activity = self.shards.iter().map(|(_, s)| s.activity()).fold(0, u64::wrapping_add);
-        self.idle_sweeps = if activity == self.seen { self.idle_sweeps + 1 } else { 0 };
-        self.seen = activity;
-        let wanted = self.idle_sweeps < IDLE_SWEEPS;
+        let wanted = !self.idle.is_over(activity);
         if !wanted {
             self.shards.iter().for_each(|(_, shard)| shard.end());
         }

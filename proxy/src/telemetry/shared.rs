@@ -65,5 +65,6 @@ pub async fn sweep_forever(telemetry: Telemetry) {
     loop {
         ticks.tick().await;
         telemetry.series.sweep();
+        telemetry.metrics.sweep();
     }
 }
