@@ -119,7 +119,7 @@ impl Call {
     /// Its body. `again`: it may have to be sent more than once.
     pub fn upload(&self, parts: &Parts, body: Incoming, deadline: Option<Instant>, again: bool) -> Upload {
         let idle = (!self.is_grpc()).then_some(IDLE_BODY);
-        let upload = Upload::new(body, Patience::new(idle, deadline), again);
+        let upload = Upload::new(body, Patience::new(idle, deadline), again).counting(self.is_grpc());
         match expectation(&parts.headers) {
             Expectation::Continue => upload.expecting(),
             Expectation::None | Expectation::Other => upload,
@@ -164,11 +164,12 @@ impl Call {
             entry.put_response(&head.headers);
         });
         recording.answered(head.status, grpc_status(&head.headers));
+        let grpc = recording.is_grpc();
         let told = told(recording);
         Ok(match client {
             Some(client) => switch(head, hop, client, told),
             None => {
-                let body = Body::stream(body, Patience::new(None, deadline));
+                let body = Body::stream(body, Patience::new(None, deadline)).counting(grpc);
                 Response::from_parts(head, body.told(told))
             }
         })

@@ -133,6 +133,7 @@ impl Recording {
             }
             End::Client => {}
         }
+        self.change(|record| record.messages = (upload.messages(), summary.messages));
         self.finish(upload.received(), summary.bytes, summary.grpc_status);
     }
 

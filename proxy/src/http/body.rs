@@ -42,6 +42,8 @@ pub struct Summary {
     pub bytes: u64,
     /// `grpc-status` of its trailers.
     pub grpc_status: Option<u8>,
+    /// Messages of gRPC in it.
+    pub messages: u64,
 }
 
 /// Who is told of a body's end.
@@ -55,6 +57,8 @@ pub struct Body {
     source: Source,
     bytes: u64,
     grpc_status: Option<u8>,
+    /// Counted where it is gRPC.
+    messages: Option<grpc::Messages>,
     patience: Patience,
     finish: Option<Box<dyn Finish>>,
     /// Of its connection, where that has streams.
@@ -86,7 +90,14 @@ impl Body {
     }
 
     fn over(source: Source, patience: Patience) -> Self {
-        Self { source, bytes: 0, grpc_status: None, patience, finish: None, turn: None }
+        Self { source, bytes: 0, grpc_status: None, messages: None, patience, finish: None, turn: None }
+    }
+
+    /// Counts its messages where it is gRPC.
+    #[must_use]
+    pub fn counting(mut self, grpc: bool) -> Self {
+        self.messages = grpc.then(Default::default);
+        self
     }
 
     /// Says who is to be told of the end; at once, if there is nothing to wait for.
@@ -106,7 +117,8 @@ impl Body {
 
     fn ended(&mut self, end: End) {
         if let Some(finish) = self.finish.take() {
-            finish.finish(Summary { end, bytes: self.bytes, grpc_status: self.grpc_status });
+            let messages = self.messages.map_or(0, |messages| messages.count());
+            finish.finish(Summary { end, bytes: self.bytes, grpc_status: self.grpc_status, messages });
         }
     }
 
@@ -129,6 +141,9 @@ impl Body {
         self.patience.moved();
         if let Some(data) = frame.data_ref() {
             self.bytes += data.len() as u64;
+            if let Some(messages) = &mut self.messages {
+                messages.pass(data);
+            }
         } else if let Some(trailers) = frame.trailers_mut() {
             strip_trailers(trailers);
             self.grpc_status = grpc_status(trailers);

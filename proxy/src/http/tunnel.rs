@@ -32,5 +32,5 @@ async fn relay(client: OnUpgrade, upstream: OnUpgrade, ending: Box<dyn Finish>) 
         tracing::debug!(?ended, "tunnel ended");
         end = End::Complete;
     }
-    ending.finish(Summary { end, bytes: traffic.received.get(), grpc_status: None });
+    ending.finish(Summary { end, bytes: traffic.received.get(), grpc_status: None, messages: 0 });
 }

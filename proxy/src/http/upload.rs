@@ -12,6 +12,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
+use weft_core::http::grpc::Messages;
 use weft_core::http::headers::strip_trailers;
 use weft_core::reason::Reason;
 
@@ -33,6 +34,8 @@ struct Source {
     permitted: Option<Permitted>,
     /// Bytes received from the client.
     received: u64,
+    /// Messages among them; counted where it is gRPC.
+    messages: Option<Messages>,
     /// What was received, to be sent again; `None` when it was too much or is not wanted.
     kept: Option<Kept>,
     /// The client's body failed, and why.
@@ -72,6 +75,7 @@ impl Upload {
             patience,
             permitted: None,
             received: 0,
+            messages: None,
             kept,
             failed: None,
             reader: 0,
@@ -88,6 +92,20 @@ impl Upload {
             source.borrow_mut().permitted = Some(Permission::default().wait());
         }
         self
+    }
+
+    /// Counts its messages where it is gRPC.
+    #[must_use]
+    pub fn counting(self, grpc: bool) -> Self {
+        if let Some(source) = &self.0 {
+            source.borrow_mut().messages = grpc.then(Messages::default);
+        }
+        self
+    }
+
+    /// Messages of gRPC received from the client so far.
+    pub fn messages(&self) -> u64 {
+        self.0.as_ref().and_then(|source| source.borrow().messages).map_or(0, |messages| messages.count())
     }
 
     /// Whether there is no body at all.
@@ -202,6 +220,9 @@ impl Source {
         self.patience.moved();
         if let Some(data) = frame.data_ref() {
             self.received += data.len() as u64;
+            if let Some(messages) = &mut self.messages {
+                messages.pass(data);
+            }
             self.kept = self.kept.take().and_then(|kept| kept.with(data));
         } else if let Some(trailers) = frame.trailers_mut() {
             strip_trailers(trailers);

@@ -279,6 +279,11 @@ impl Peer {
     }
 }
 
+/// Whether labels are those of gRPC requests. No value can hold a quote of its own.
+pub(super) fn is_grpc(labels: &str) -> bool {
+    labels.contains(",request_protocol=\"grpc\"")
+}
+
 /// A label whose empty value is `unknown`, as in Istio.
 fn known(text: &mut String, name: &str, value: &str) {
     label(text, name, if value.is_empty() { "unknown" } else { value });

@@ -26,6 +26,8 @@ pub struct RequestRecord {
     pub request_bytes: u64,
     /// Bytes of the response's body.
     pub response_bytes: u64,
+    /// Messages of a gRPC request and of its response.
+    pub messages: (u64, u64),
     /// What only the access log and taps show; `None` while nobody wants it.
     pub log: Option<Box<AccessEntry>>,
     /// Whether somebody watches such requests.
@@ -63,6 +65,7 @@ impl RequestRecord {
             policy: None,
             request_bytes: 0,
             response_bytes: 0,
+            messages: (0, 0),
             log: None,
             tapped: false,
         }
@@ -72,6 +75,9 @@ impl RequestRecord {
     pub fn finish(self, telemetry: &WorkerTelemetry, took: Duration) {
         if let Some(scope) = &self.scope {
             scope.request(self.outcome, took, self.request_bytes, self.response_bytes);
+            if self.messages != (0, 0) {
+                scope.messages(self.outcome, self.messages);
+            }
         }
         count_rejection(telemetry, self.outcome.reason, self.policy.as_deref());
         let Some(mut entry) = self.log else { return };

@@ -128,10 +128,18 @@ impl Scope {
     /// Counts one request that ended.
     pub fn request(&self, outcome: Outcome, took: Duration, request_bytes: u64, response_bytes: u64) {
         let micros = took.as_micros() as u64;
+        self.with_requests(outcome, |shard| shard.add(micros, request_bytes, response_bytes));
+    }
+
+    /// Counts the messages of a gRPC request, and of its response.
+    pub fn messages(&self, outcome: Outcome, messages: (u64, u64)) {
+        self.with_requests(outcome, |shard| shard.add_messages(messages));
+    }
+
+    fn with_requests(&self, outcome: Outcome, count: impl Fn(&RequestShard)) {
         let resolve = || self.series.request(&self.labels, outcome, self.worker);
         let mut known = self.requests.borrow_mut();
-        let shard = find_or_resolve(&mut known, outcome, RequestShard::has_ended, resolve);
-        shard.add(micros, request_bytes, response_bytes);
+        count(find_or_resolve(&mut known, outcome, RequestShard::has_ended, resolve));
     }
 
     /// Counts a connection that was opened.
@@ -305,6 +313,35 @@ mod tests {
         assert!(bucket("le=\"5\"").unwrap().ends_with(" 1"));
         assert!(line(&text, "istio_request_duration_milliseconds_sum").ends_with(" 3"));
         assert!(line(&text, "istio_response_bytes_sum").ends_with(" 20000"));
+    }
+
+    #[test]
+    fn messages_of_grpc_have_the_labels_of_the_two_ends_alone() {
+        let shared = telemetry();
+        let ends = Ends::new("client");
+        let scope = shared.worker(0).scope(ends.labels());
+        scope.request(ok(), Duration::ZERO, 0, 0);
+        for grpc_status in [Some(0), Some(14)] {
+            let outcome = Outcome { protocol: AppProtocol::Grpc, grpc_status, ..ok() };
+            scope.request(outcome, Duration::ZERO, 0, 0);
+            scope.messages(outcome, (2, 3));
+        }
+        let text = shared.render();
+        let series: Vec<_> =
+            text.lines().filter(|l| l.starts_with("istio_request_messages_total{")).collect();
+        assert_eq!(series.len(), 1, "{series:?}");
+        assert!(series[0].ends_with("} 4"));
+        assert!(line(&text, "istio_response_messages_total{").ends_with("} 6"));
+        let of_a_request = [
+            "connection_security_policy",
+            "grpc_response_status",
+            "request_protocol",
+            "response_code",
+            "response_flags",
+        ];
+        let expected: Vec<_> =
+            REQUEST_LABELS.into_iter().filter(|name| !of_a_request.contains(name)).collect();
+        assert_eq!(label_names(series[0]), expected);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use weft_core::model::telemetry::{Metric, Metrics, Sides};
 use weft_core::reason::Reason;
 
 use super::idle::Idle;
-use super::labels::{Outcome, ScopeLabels};
+use super::labels::{Outcome, ScopeLabels, is_grpc};
 use super::shown::{Shown, shown};
 
 /// The most series of requests, and the most of connections.
@@ -53,6 +53,8 @@ pub(super) struct RequestShard {
     duration_micros: Histogram,
     request_bytes: Histogram,
     response_bytes: Histogram,
+    request_messages: Cell,
+    response_messages: Cell,
     ended: AtomicBool,
 }
 
@@ -143,6 +145,7 @@ impl Store {
     /// Appends every series in Prometheus' text format, as a Telemetry wants them shown.
     pub fn render(&self, text: &mut String, told: &Sides<Metrics>) {
         self.render_requests(text, told);
+        self.render_messages(text, told);
         self.render_connections(text, told);
     }
 
@@ -162,6 +165,20 @@ impl Store {
                 let parts: Vec<_> = shards.into_iter().map(pick).collect();
                 render_histogram(text, metric.name(), &labels, scale, &parts);
             }
+        }
+    }
+
+    /// Of gRPC alone.
+    fn render_messages(&self, text: &mut String, told: &Sides<Metrics>) {
+        type Pick = fn(&RequestShard) -> u64;
+        let counters: [(Metric, Pick); 2] = [
+            (Metric::GrpcRequestMessages, |s| s.request_messages.get()),
+            (Metric::GrpcResponseMessages, |s| s.response_messages.get()),
+        ];
+        let entries = self.requests.lock();
+        for (metric, value) in counters {
+            let of_grpc = series(&entries).filter(|(labels, _)| is_grpc(labels));
+            counter(text, metric, &shown(told, metric, of_grpc), value);
         }
     }
 
@@ -188,6 +205,12 @@ impl RequestShard {
         self.duration_micros.add(micros, micros);
         self.request_bytes.add(request_bytes.saturating_mul(1000), request_bytes);
         self.response_bytes.add(response_bytes.saturating_mul(1000), response_bytes);
+    }
+
+    /// Counts the messages of a gRPC request, and of its response.
+    pub(super) fn add_messages(&self, (request, response): (u64, u64)) {
+        self.request_messages.add(request);
+        self.response_messages.add(response);
     }
 
     /// Whether the series is no longer shown: another shard is to be asked for.

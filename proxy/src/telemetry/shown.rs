@@ -19,14 +19,16 @@ pub(super) fn shown<'a, S>(
 ) -> Shown<'a, S> {
     let side = |labels: &str| if is_client(labels) { &told.client } else { &told.server };
     let wanted = series.filter(|(labels, _)| side(labels).shows(metric));
-    let plain = [&told.client, &told.server].iter().all(|side| side.overrides(metric).next().is_none());
+    let lacking = lacking(metric);
+    let plain = lacking.is_empty()
+        && [&told.client, &told.server].iter().all(|side| side.overrides(metric).next().is_none());
     if plain {
         return wanted.map(|(labels, shards)| (Cow::Borrowed(labels), shards)).collect();
     }
     let mut merged: BTreeMap<String, Vec<&'a S>> = BTreeMap::new();
     for (labels, shards) in wanted {
         let overrides: Vec<_> = side(labels).overrides(metric).collect();
-        merged.entry(changed(labels, &overrides)).or_default().extend(shards);
+        merged.entry(changed(labels, lacking, &overrides)).or_default().extend(shards);
     }
     merged.into_iter().map(|(labels, shards)| (Cow::Owned(labels), shards)).collect()
 }
@@ -36,11 +38,25 @@ fn is_client(labels: &str) -> bool {
     labels.starts_with("reporter=\"source\"")
 }
 
-fn changed(labels: &str, overrides: &[&LabelOverride]) -> String {
+/// Labels of requests that a metric does not have: Istio counts messages before it knows how a request ends.
+fn lacking(metric: Metric) -> &'static [&'static str] {
+    match metric {
+        Metric::GrpcRequestMessages | Metric::GrpcResponseMessages => &[
+            "connection_security_policy",
+            "request_protocol",
+            "response_code",
+            "grpc_response_status",
+            "response_flags",
+        ],
+        _ => &[],
+    }
+}
+
+fn changed(labels: &str, lacking: &[&str], overrides: &[&LabelOverride]) -> String {
     let mut text = String::with_capacity(labels.len());
     let of = |name: &str| overrides.iter().find(|o| *o.label == *name);
     for (name, pair) in pairs(labels) {
-        if of(name).is_none() {
+        if of(name).is_none() && !lacking.contains(&name) {
             if !text.is_empty() {
                 text.push(',');
             }

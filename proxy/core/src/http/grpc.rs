@@ -10,6 +10,49 @@ use ::http::{HeaderMap, StatusCode};
 const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
+/// Bytes before each message: whether it is compressed, and how long it is.
+const PREFIX: u8 = 5;
+
+/// Counts the messages of a body while its bytes go by, however they are cut.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Messages {
+    count: u64,
+    /// Bytes of the next prefix that have gone by.
+    prefix: u8,
+    /// The length of the next message, as far as it is known.
+    length: u32,
+    /// Bytes of the last message that are still to come.
+    left: u32,
+}
+
+impl Messages {
+    /// These bytes go by.
+    pub fn pass(&mut self, mut data: &[u8]) {
+        loop {
+            let skipped = data.len().min(self.left as usize);
+            self.left -= skipped as u32;
+            let Some((byte, rest)) = data[skipped..].split_first() else { return };
+            data = rest;
+            self.begin(*byte);
+        }
+    }
+
+    fn begin(&mut self, byte: u8) {
+        if self.prefix > 0 {
+            self.length = self.length << 8 | u32::from(byte);
+        }
+        self.prefix += 1;
+        if self.prefix == PREFIX {
+            *self = Self { count: self.count + 1, left: self.length, ..Self::default() };
+        }
+    }
+
+    /// Messages whose prefix has gone by.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+}
+
 /// Whether a message is gRPC: content type `application/grpc`, with or without `+codec` or parameters.
 /// gRPC-Web is not: its statuses travel in the body.
 pub fn is_grpc(headers: &HeaderMap) -> bool {
@@ -59,6 +102,18 @@ pub fn timeout(headers: &HeaderMap) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn messages_are_counted_however_they_are_cut() {
+        let body = [&[0, 0, 0, 0, 3, 1, 2, 3][..], &[0; 5], &[1, 0, 0, 1, 0], &[9; 256], &[0, 0, 0]].concat();
+        for size in [1, 2, 3, 5, 7, 64, body.len()] {
+            let mut messages = Messages::default();
+            body.chunks(size).for_each(|part| messages.pass(part));
+            assert_eq!(messages.count(), 3, "in parts of {size}");
+            messages.pass(&[255, 255]);
+            assert_eq!(messages.count(), 4, "the prefix is whole now");
+        }
+    }
 
     fn with(name: &'static str, value: &str) -> HeaderMap {
         let mut headers = HeaderMap::new();
