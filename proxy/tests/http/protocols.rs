@@ -82,7 +82,7 @@ async fn grpc_trailers_and_statuses_come_through_and_the_mesh_answers_in_grpc() 
         let mut trailers = HeaderMap::new();
         trailers.insert("grpc-status", "5".parse().unwrap());
         trailers.insert("host", "forbidden".parse().unwrap());
-        let upstream = Upstream2::start(vec![What::Trailers("message", trailers)]).await;
+        let upstream = Upstream2::start(vec![What::Trailers("\0\0\0\0\x07message", trailers)]).await;
         let world = World::new().service("a", Protocol::Grpc, &[upstream.address]);
         let bed = Bed::new(&world);
         let mut client = http2::connect(bed.outbound(&world, "a", Http2).await).await;
@@ -96,6 +96,9 @@ async fn grpc_trailers_and_statuses_come_through_and_the_mesh_answers_in_grpc() 
         assert!(!trailers.contains_key("host"), "a23: forbidden in trailers");
         assert!(upstream.requests()[0].headers.contains_key("te"));
         assert!(bed.metrics().contains("grpc_response_status=\"5\""), "{}", bed.metrics());
+        let metrics = bed.metrics();
+        let mut messages = metrics.lines().filter(|line| line.starts_with("istio_response_messages_total{"));
+        assert!(messages.next().is_some_and(|line| line.ends_with("} 1")), "{metrics}");
 
         let nobody = World::new().service("a", Protocol::Grpc, &[]);
         let mut client = http2::connect(Bed::new(&nobody).outbound(&nobody, "a", Http2).await).await;
