@@ -121,13 +121,7 @@ async fn mean(ctx: &Context, entry: &Entry, destination: SocketAddr) -> Result<A
     let key = AddressKey::new(destination.ip(), destination.port());
     match entry {
         Entry::Captured(_) => ctx.local.mesh.address(key).await.map_err(|_| Reason::ConfigUnavailable),
-        Entry::Listener(listener) => {
-            let meaning = match &listener.services[..] {
-                [only] => Meaning::Service(only.target.clone()),
-                several => Meaning::Shared(several.to_vec()),
-            };
-            Ok(Arc::new(Address { key, meaning }))
-        }
+        Entry::Listener(listener) => Ok(Arc::new(meaning::of_listener(listener))),
     }
 }
 

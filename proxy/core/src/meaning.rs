@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use crate::http::host::Authority;
 use crate::model::address::{Address, HostBinding, Meaning, ServicePortRef};
+use crate::model::name::AddressKey;
 use crate::model::protocol::Protocol;
-use crate::model::workload::OutboundMode;
+use crate::model::workload::{EgressListener, OutboundMode};
 use crate::reason::Reason;
 use crate::snapshot::Snapshot;
 use crate::text::host_matches;
@@ -44,6 +45,15 @@ pub fn of_request<'a>(address: &'a Address, listed: bool, host: &str) -> Option<
         }
         Meaning::Nothing { .. } => None,
     }
+}
+
+/// What the address of an explicit listener means: the services that it was given, and no others.
+pub fn of_listener(listener: &EgressListener) -> Address {
+    let meaning = match &listener.services[..] {
+        [only] => Meaning::Service(only.target.clone()),
+        several => Meaning::Shared(several.to_vec()),
+    };
+    Address { key: AddressKey::new(listener.bind.ip(), listener.bind.port()), meaning }
 }
 
 /// Where what goes to no service is sent: to the address itself, as a pod is dialled or in clear.
@@ -95,7 +105,7 @@ pub fn declared(address: &Address, snapshot: &Snapshot) -> Protocol {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::name::{AddressKey, ServiceName};
+    use crate::model::name::ServiceName;
 
     fn binding(host: &str) -> HostBinding {
         let service = ServiceName::new("default", host);

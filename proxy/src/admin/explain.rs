@@ -4,9 +4,11 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde_json::Value;
 use weft_core::explain::told::{Ask, ClientSide, Sent};
-use weft_core::explain::{Asked, Came, client, policy, server, unavailable};
+use weft_core::explain::{Asked, Came, NO_SIDECAR, client, policy, server, unavailable, without_sidecar};
 use weft_core::http::query;
 use weft_core::identity::SpiffeId;
+use weft_core::model::name::ResourceName;
+use weft_core::snapshot::Snapshot;
 use weft_core::upstream::Nanos;
 
 use crate::config::Mesh;
@@ -28,7 +30,13 @@ pub(super) async fn explain(mesh: &Mesh, dialer: Dialer, now: Nanos, asked: &str
         Ask::Client { host, port, address, request } => {
             let ip = resolve(dialer, &host, address).await?;
             let asked = Asked { host, dialled: SocketAddr::new(ip, port), request, now };
-            serde_json::to_value(of_client(mesh, &asked).await?)
+            serde_json::to_value(knowing(mesh, |snapshot| client(snapshot, &asked)).await?)
+        }
+        Ask::Outside { host, port, address, request } => {
+            let ip = resolve(dialer, &host, address).await?;
+            let asked = Asked { host, dialled: SocketAddr::new(ip, port), request, now };
+            let outside = |snapshot: &Snapshot| without_sidecar(snapshot, &asked, NO_SIDECAR);
+            serde_json::to_value(knowing(mesh, outside).await?)
         }
         Ask::Server { peer, sni, source, to, request } => {
             serde_json::to_value(server(&*known()?, &came(peer, sni, (source, to), request)?))
@@ -39,10 +47,13 @@ pub(super) async fn explain(mesh: &Mesh, dialer: Dialer, now: Nanos, asked: &str
 }
 
 /// Asks the controller for what is missing, as a request would.
-async fn of_client(mesh: &Mesh, asked: &Asked) -> Result<ClientSide, String> {
+async fn knowing(
+    mesh: &Mesh,
+    told: impl Fn(&Snapshot) -> Result<ClientSide, ResourceName>,
+) -> Result<ClientSide, String> {
     for _ in 0..MOST {
         let snapshot = mesh.snapshot();
-        let missing = match client(&snapshot, asked) {
+        let missing = match told(&snapshot) {
             Ok(told) => return Ok(told),
             Err(missing) => missing,
         };

@@ -154,7 +154,7 @@ fn told(endpoint: &EndpointState, why: Option<String>) -> EndpointTold {
     }
 }
 
-fn who_takes(endpoints: &[EndpointTold]) -> String {
+pub(super) fn who_takes(endpoints: &[EndpointTold]) -> String {
     let name = |e: &EndpointTold| match e.pod.is_empty() {
         true => e.address.to_string(),
         false => format!("{} ({})", e.pod, e.address),

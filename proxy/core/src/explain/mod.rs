@@ -20,6 +20,10 @@ mod bytes;
 pub mod policy;
 /// One destination of a rule.
 mod branch;
+/// Rules in words.
+mod rules;
+/// A request on its way.
+mod look;
 /// The client's side.
 mod client;
 /// The server's side.
@@ -27,8 +31,9 @@ mod server;
 /// Both sides, put together.
 mod join;
 
-pub use client::{Asked, client, unavailable, without_sidecar};
+pub use client::{NO_SIDECAR, client, unavailable, without_sidecar};
 pub use join::{Explanation, Outcome, explanation};
+pub use look::Asked;
 pub use server::{Came, server};
 
 #[cfg(test)]

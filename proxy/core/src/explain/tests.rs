@@ -6,12 +6,15 @@ use super::*;
 use crate::fixture::{endpoint, meshed, name, rule, service, slice};
 use crate::identity::{SpiffeId, TrustDomain};
 use crate::matching::{StringMatch, Wildcard};
-use crate::model::address::{Address, Meaning, ServicePortRef};
+use crate::model::address::{Address, HostBinding, Meaning, ServicePortRef};
 use crate::model::endpoint::Endpoint;
 use crate::model::name::{AddressKey, ObjectName, ResourceName};
 use crate::model::policy::{Action, AuthorizationPolicy, Operation, Rule, Source, ValueMatch};
+use crate::model::protocol::Protocol;
 use crate::model::route::{DirectResponse, HttpAction, HttpMatch, HttpRule, PathRewrite, RuleSource};
-use crate::model::workload::{Inbound, MtlsMode, Outbound, OutboundMode, TrustBundle, Workload};
+use crate::model::workload::{
+    EgressListener, Inbound, MtlsMode, Outbound, OutboundMode, TrustBundle, Workload,
+};
 use crate::outlier;
 use crate::snapshot::{Resource, Resources, Snapshot};
 
@@ -261,4 +264,48 @@ fn a_client_without_sidecar_takes_no_route() {
     let told = without_sidecar(&split(), &get("/", &[]), "it has none").unwrap();
     assert_eq!((told.identity, told.route, told.branches[0].endpoints.len()), (None, None, 3));
     assert!(told.branches[0].endpoints.iter().all(|e| e.takes && !e.mtls && e.meshed));
+}
+
+fn listener(services: &[&str]) -> EgressListener {
+    let binding = |host: &&str| HostBinding {
+        domains: vec![format!("{host}.default.svc.cluster.local").as_str().into(), (*host).into()],
+        target: ServicePortRef { service: name(host), port: 80 },
+    };
+    let bind = ([127, 0, 0, 1], 9080).into();
+    EgressListener { bind, protocol: Protocol::Http, services: services.iter().map(binding).collect() }
+}
+
+/// A client whose only way out is a listener for these services.
+fn listening(services: &[&str]) -> (Snapshot, Asked) {
+    let mut own = workload("client", vec![]);
+    own.outbound =
+        Outbound { listeners: vec![listener(services)], mode: OutboundMode::AllowAny, ..own.outbound };
+    let mut resources = Resources::default();
+    resources.apply(Resource::Workload(Arc::new(own)));
+    for host in services {
+        resources.apply(Resource::Service(Arc::new(service(host, vec![], &[]))));
+        resources.apply(Resource::Endpoints(Arc::new(slice(host, 0, vec![meshed(1, "v1", host)]))));
+    }
+    let asked = Asked { host: "127.0.0.1".into(), dialled: ([127, 0, 0, 1], 9080).into(), ..get("/", &[]) };
+    (Snapshot::build(&Snapshot::default(), &resources).snapshot, asked)
+}
+
+#[test]
+fn an_explicit_listener_leads_to_its_one_service_whatever_the_host() {
+    let (snapshot, mut asked) = listening(&["web"]);
+    asked.request.headers = vec![("host".into(), "127.0.0.1:9080".into())];
+    let told = explained(&snapshot, &asked, &workload("web", vec![]));
+    assert_eq!((told.verdict, told.endpoints.len()), (Verdict::Forwarded, 1), "{told:#?}");
+    assert!(told.steps[0].says.contains("a listener of the pod's Sidecar (egress), for web"), "{told:#?}");
+}
+
+#[test]
+fn an_explicit_listener_for_several_services_goes_by_the_host_and_nowhere_else() {
+    let (snapshot, mut asked) = listening(&["web", "shop"]);
+    let told = explained(&snapshot, &asked, &workload("web", vec![]));
+    assert_eq!(told.service.as_deref(), Some(name("web").to_string().as_str()), "{told:#?}");
+    asked.request.headers = vec![("host".into(), "elsewhere.example.com".into())];
+    let lost = client(&snapshot, &asked).unwrap().refused.unwrap();
+    assert_eq!(lost.reason, "no_route");
+    assert!(lost.mend[0].contains("egress.hosts"), "{lost:?}");
 }

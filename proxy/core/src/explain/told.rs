@@ -255,6 +255,18 @@ pub enum Ask {
         /// The request.
         request: Sent,
     },
+    /// What becomes of a request of a pod of its namespace that has no sidecar: the answer is a [`ClientSide`], whose pod
+    /// and address are those of the sidecar that is asked.
+    Outside {
+        /// The host that the application names.
+        host: String,
+        /// The port.
+        port: u16,
+        /// The host's address, where it is known; else the sidecar looks the name up.
+        address: Option<IpAddr>,
+        /// The request.
+        request: Sent,
+    },
     /// What it does with a request from outside: the answer is a [`ServerSide`].
     Server {
         /// Who the client proves to be, as a SPIFFE URI; `None` in clear.

@@ -132,6 +132,17 @@ pub struct EgressListener {
     pub services: Vec<HostBinding>,
 }
 
+impl Outbound {
+    /// The listener that takes what is sent to an address: the one that is bound to it, or to its port on every address.
+    pub fn listener(&self, at: SocketAddr) -> Option<&EgressListener> {
+        let takes = |on: &&EgressListener| {
+            let every = on.bind.ip().is_unspecified() && at.ip().is_loopback();
+            on.bind == at || (every && on.bind.port() == at.port())
+        };
+        self.listeners.iter().find(takes)
+    }
+}
+
 impl Inbound {
     /// What is known of a port.
     pub fn port(&self, number: u16) -> Option<&InboundPort> {
@@ -141,5 +152,24 @@ impl Inbound {
     /// mTLS on a port.
     pub fn mtls(&self, number: u16) -> MtlsMode {
         self.port(number).map_or(self.default_mtls, |port| port.mtls)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_on_every_address_is_on_loopback_too() {
+        let on = |bind: &str| EgressListener {
+            bind: bind.parse().expect("an address"),
+            protocol: Protocol::Http,
+            services: vec![],
+        };
+        let listeners = vec![on("127.0.0.1:80"), on("0.0.0.0:90")];
+        let outbound = Outbound { mode: OutboundMode::AllowAny, mesh_ranges: vec![], listeners };
+        let bind = |at: &str| outbound.listener(at.parse().expect("an address")).map(|on| on.bind.port());
+        assert_eq!((bind("127.0.0.1:80"), bind("127.0.0.1:90")), (Some(80), Some(90)));
+        assert_eq!((bind("127.0.0.1:91"), bind("10.0.0.1:90"), bind("10.0.0.1:80")), (None, None, None));
     }
 }
