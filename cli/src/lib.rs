@@ -8,6 +8,8 @@ pub mod units;
 pub mod output;
 /// Queries of URLs.
 pub mod query;
+/// Names that are not there.
+pub mod slips;
 /// Prometheus' text format.
 pub mod metrics;
 /// Objects of a Kubernetes API server.

@@ -18,6 +18,9 @@ use crate::reach::{Place, Reach, Sidecar};
 const LOOK: Duration = Duration::from_secs(3);
 /// Lines that may wait to be printed.
 const QUEUE: usize = 1024;
+/// How wide columns are at the least.
+const WIDTHS: [(&str, usize); 6] =
+    [("time", 12), ("side", 3), ("method", 6), ("path", 20), ("from", 16), ("to", 24)];
 /// The widest that a path is printed.
 const PATH: usize = 60;
 
@@ -26,7 +29,7 @@ const PATH: usize = 60;
 #[command(after_help = "Examples:
   weft tap deploy/content-service                                all its requests, in and out, until Ctrl-C
   weft tap deploy/content-service --path /api --status 5xx       what fails under /api, and why
-  weft tap web-0 --side inbound --from api-gateway -c 20         twenty requests of one caller
+  weft tap web-0 --side in --from api-gateway -c 20         twenty requests of one caller
   weft tap deploy/web --status 0,4xx --for 30s -o json | jq .    for programs: a line of JSON each
 
 --from takes a workload (NAME, NAMESPACE/NAME) or an identity (ns/NAMESPACE/sa/ACCOUNT, or the whole of it). \
@@ -70,8 +73,8 @@ struct Wanted {
     /// Only what the mesh answered or cut for these reasons: policy_denied, or several with commas
     #[arg(long)]
     reason: Option<String>,
-    /// Only what comes in, or goes out: inbound or outbound
-    #[arg(long)]
+    /// Only what comes in, or goes out: in or out
+    #[arg(long, value_name = "in|out")]
     side: Option<String>,
 }
 
@@ -193,13 +196,19 @@ async fn tap(sidecar: Sidecar, path: String, tell: mpsc::Sender<Told>) {
 impl Wanted {
     /// The conditions as the sidecar reads them.
     fn query(&self) -> String {
+        let side = self.side.as_deref().map(|side| match side {
+            "in" => "inbound",
+            "out" => "outbound",
+            other => other,
+        });
+        let side = side.map(str::to_owned);
         let all = [
             ("path", &self.path),
             ("status", &self.status),
             ("method", &self.method),
             ("from", &self.from),
             ("reason", &self.reason),
-            ("side", &self.side),
+            ("side", &side),
         ];
         let given = all.iter().filter_map(|(key, value)| Some((key, value.as_deref()?)));
         given.map(|(key, value)| format!("{key}={}", encode(value))).collect::<Vec<_>>().join("&")
@@ -225,7 +234,7 @@ struct Printer {
 
 impl Printer {
     fn new(format: Format) -> Self {
-        Self { format, headed: false, widths: BTreeMap::new() }
+        Self { format, headed: false, widths: WIDTHS.into() }
     }
 
     fn print(&mut self, pod: &str, line: &Value, totals: &mut Totals) {
@@ -328,6 +337,7 @@ mod tests {
         assert_eq!(wanted.query(), "path=%2Fapi%3Fx%3D1%26y&status=5xx%2C0");
         assert!(Filter::parse(&wanted.query()).is_ok());
         assert_eq!(Wanted::default().query(), "");
+        assert_eq!(Wanted { side: Some("in".into()), ..Wanted::default() }.query(), "side=inbound");
     }
 
     #[test]

@@ -18,8 +18,8 @@ const UNHONOURED: u8 = 2;
 /// `weft validate`
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  weft validate -f mesh.yaml                 one file
-  weft validate -f manifests/ -f extra.yaml  directories with all below them (*.yaml, *.yml, *.json), and files
+  weft validate mesh.yaml                    one file
+  weft validate manifests/ extra.yaml        directories with all below them (*.yaml, *.yml, *.json), and files
   kubectl get vs,dr -A -o yaml | weft validate -f -
   weft validate -f manifests/ -o json | jq '.reports[] | select(.severity == \"error\")'
 
@@ -34,7 +34,10 @@ are Services at all. Nothing is asked of a cluster.
 Exit code: 0 valid, warnings or not; 1 invalid; 2 valid but not honoured.")]
 pub struct Args {
     /// A file, a directory, or - for standard input
-    #[arg(short, long = "file", required = true, num_args = 1.., value_name = "FILE_OR_DIR")]
+    #[arg(value_name = "FILE_OR_DIR", required_unless_present = "files")]
+    paths: Vec<PathBuf>,
+    /// The same
+    #[arg(short, long = "file", num_args = 1.., value_name = "FILE_OR_DIR")]
     files: Vec<PathBuf>,
     /// How
     #[arg(short, long, value_enum, default_value_t = Format::Text)]
@@ -43,7 +46,7 @@ pub struct Args {
 
 /// Checks files and prints what was found; the exit code tells the worst of it.
 pub fn run(args: &Args) -> ExitCode {
-    let checked = check(args.files.clone());
+    let checked = check([&args.paths[..], &args.files].concat());
     match args.output {
         Format::Json => output::pretty(&Summary::of(&checked)),
         Format::Text => {

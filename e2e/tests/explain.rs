@@ -212,7 +212,7 @@ fn what_is_explained_is_what_happens() {
             assert_eq!(of_files.route, of_sidecars.route, "{case:?}");
         }
         denials_are_counted_under_the_policy_that_was_named(mesh).await?;
-        nobody_outside_gets_in(mesh, &offline).await?;
+        nobody_outside_gets_in(mesh, &offline, &reach).await?;
         Ok(())
     });
 }
@@ -230,13 +230,16 @@ async fn denials_are_counted_under_the_policy_that_was_named(mesh: &Mesh) -> any
     Ok(())
 }
 
-/// A pod without a sidecar: the manifests tell what its requests meet.
-async fn nobody_outside_gets_in(mesh: &Mesh, offline: &Offline) -> anyhow::Result<()> {
+/// A pod without a sidecar: the manifests tell what its requests meet, and so do the sidecars of others.
+async fn nobody_outside_gets_in(mesh: &Mesh, offline: &Offline, reach: &Reach) -> anyhow::Result<()> {
     for (url, status, policy) in [("http://web/", 403, Some("default/readers")), ("http://strict/", 0, None)]
     {
         let (host, request) = question("GET", url, &[])?;
         let (namespace, client) = ("default".to_owned(), "outside".to_owned());
+        let live = live::explain(reach, &client, host.clone(), request.clone()).await?;
         let said = offline.explain(&Query { namespace, client, host, request })?;
+        assert_eq!((live.verdict, live.status, &live.policy), (said.verdict, said.status, &said.policy));
+        assert_eq!(live.client, "default/outside");
         let happened = send(mesh, ("outside", "GET", url, &[])).await?;
         assert_eq!((said.verdict, said.status.unwrap_or(0)), (Verdict::Refused, status), "{said:#?}");
         assert_eq!((happened.status, said.policy.as_deref()), (status, policy), "{happened:?}");

@@ -22,7 +22,7 @@ spec:
     spec:
       serviceAccountName: web
       containers:
-      - {name: web, image: weft/echo, ports: [{name: http, containerPort: 8080}], readinessProbe: {httpGet: {port: http}}}
+      - {name: web, image: weft/echo, ports: [{name: http, containerPort: 8080}], readinessProbe: {httpGet: {path: /healthz, port: http}}}
 ---
 apiVersion: v1
 kind: Service
@@ -52,6 +52,62 @@ fn shop(test: impl AsyncFnOnce(&Mesh, Reach) -> Result<()>) {
         ask(mesh, 1, "GET", "/first").await?;
         let reach = Place { mesh: Some(mesh.name().to_owned()), ..Place::default() }.reach().await?;
         test(mesh, reach).await
+    });
+}
+
+const ASIDE: &str = "
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: web}
+spec:
+  host: web
+  trafficPolicy:
+    outlierDetection: {consecutive5xxErrors: 3, interval: 1s, baseEjectionTime: 120s, maxEjectionPercent: 50}
+";
+
+#[test]
+fn a_replica_that_fails_is_shown_as_ejected_and_explained() {
+    shop(async |mesh, reach| {
+        let name = mesh.name();
+        let state = mesh.state().await?;
+        std::fs::write(state.dir.join("aside.yaml"), ASIDE)?;
+        let failing = reach.sidecar("deploy/web").await?.pod;
+        let other = reach.sidecars("deploy/web").await?.into_iter().find(|it| it.pod != failing);
+        let other = other.context("a second replica")?.pod;
+        let (code, said) =
+            sh(mesh, &failing, "curl -sf -X PUT 'http://127.0.0.1:8080/control?fail=503'").await?;
+        ensure!(code == 0, "{said}");
+        let began = Instant::now();
+        let set_aside = loop {
+            ask(mesh, 5, "GET", "/").await?;
+            let page = json(&["proxy", "endpoints", "deploy/client", "-o", "json"], name).await?;
+            let all = page["held"][0]["endpoints"].as_array().cloned().unwrap_or_default();
+            let found = all.into_iter().find(|endpoint| endpoint["state"] == "ejected");
+            match found {
+                Some(found) => break found,
+                None => ensure!(began.elapsed() < LIMIT, "never ejected: {page}"),
+            }
+        };
+        assert_eq!(set_aside["pod"], failing.as_str(), "{set_aside}");
+        assert!(set_aside["ejectedForMillis"].as_u64().is_some_and(|left| left > 60_000), "{set_aside}");
+        let (_, out, _) = weft(&["proxy", "endpoints", "deploy/client"], name).await?;
+        let row = out.lines().find(|line| line.contains(&failing)).context("a row of the replica")?;
+        assert!(row.contains("ejected "), "{out}");
+        let told = json(&["explain", "deploy/client", "http://web/", "-o", "json"], name).await?;
+        assert_eq!(told["verdict"], "forwarded", "{told}");
+        for endpoint in told["endpoints"].as_array().context("endpoints")? {
+            let why = endpoint["why"].as_str().unwrap_or_default();
+            assert_eq!(endpoint["takes"], endpoint["pod"] == other.as_str(), "{endpoint}");
+            assert_eq!(
+                why.starts_with("ejected by outlier detection for 1"),
+                endpoint["pod"] == failing.as_str()
+            );
+        }
+        let (code, out, err) = weft(&["explain", "deploy/client", "http://web/"], name).await?;
+        let address = set_aside["address"].as_str().unwrap_or_default();
+        let said = format!("out: {failing} ({address}) ejected by outlier detection for 1");
+        assert!(code == 0 && out.contains(&said), "{out}{err}");
+        Ok(())
     });
 }
 

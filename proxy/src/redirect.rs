@@ -10,6 +10,8 @@ pub mod arguments;
 /// The same rules by iptables.
 pub mod iptables;
 
+use std::net::SocketAddr;
+
 use ipnet::IpNet;
 use nix::errno::Errno;
 use nlink::netlink::nftables::{
@@ -97,6 +99,22 @@ impl Redirect {
             exclude_outbound_ranges: Vec::new(),
             exclude_interfaces: Vec::new(),
         }
+    }
+
+    /// Whether what the application sends to an address comes to the sidecar.
+    pub fn takes_outbound(&self, to: SocketAddr) -> bool {
+        let within = |all: &[IpNet]| all.iter().any(|net| net.contains(&to.ip()));
+        let excluded =
+            self.exclude_outbound_ports.contains(&to.port()) || within(&self.exclude_outbound_ranges);
+        let included = self.include_outbound_ports.contains(&to.port())
+            || self.include_outbound_ranges.as_deref().is_none_or(within);
+        !excluded && included
+    }
+
+    /// Whether what others send to a port of the pod comes to the sidecar.
+    pub fn takes_inbound(&self, port: u16) -> bool {
+        let included = self.include_inbound_ports.as_ref().is_none_or(|all| all.contains(&port));
+        included && !self.exclude_inbound_ports.contains(&port)
     }
 }
 

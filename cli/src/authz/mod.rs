@@ -1,25 +1,25 @@
 //! `weft authz`: which policies apply to a pod and to whom it is open; whether one identity may do one thing.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
-use weft_core::explain::told::{Access, Ask, ClientSide, Sent, ServerSide};
+use weft_core::explain::told::{Access, Ask, ClientSide, EndpointTold, Sent, ServerSide};
 use weft_core::explain::{Came, policy, server};
 use weft_core::identity::SpiffeId;
 
 use crate::explain::live::ask;
-use crate::explain::question::header;
-use crate::offline::{Offline, principal};
+use crate::explain::question::{doubt, header, with_host};
+use crate::explain::source::{Source, answered};
+use crate::offline::{Offline, host_and_port, principal};
 use crate::output::{self, Format, Table};
-use crate::reach::{Place, Reach};
+use crate::reach::{Reach, Sidecar};
+use crate::slips::listed;
 
 /// The exit code of a no.
 const NO: u8 = 1;
-/// The exit code where nothing can be told.
-const UNKNOWN: u8 = 2;
 
 /// `weft authz`
 #[derive(Debug, clap::Args)]
@@ -36,19 +36,6 @@ enum Question {
     Can(Can),
 }
 
-/// Where the policies come from.
-#[derive(Debug, clap::Args)]
-struct From {
-    #[command(flatten)]
-    place: Place,
-    /// Ask nobody: a file or directory of manifests; several are taken together
-    #[arg(short, long = "file", value_name = "FILE_OR_DIR", conflicts_with_all = ["mesh", "context"])]
-    files: Vec<PathBuf>,
-    /// How
-    #[arg(short, long, value_enum, default_value_t = Format::Text)]
-    output: Format,
-}
-
 /// `weft authz check`
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -58,7 +45,7 @@ struct From {
 Exit code: 0; 2 where there is no such pod.")]
 struct Check {
     #[command(flatten)]
-    from: From,
+    from: Source,
     /// A pod, or deploy/NAME for one of its pods
     pod: String,
 }
@@ -69,6 +56,7 @@ struct Check {
   weft authz can ns/default/sa/api-gateway DELETE content-service /api/x
   weft authz can -f manifests/ ns/default/sa/api-gateway DELETE content-service /api/x
   weft authz can -f manifests/ - GET content-service:8080 /       nobody that the mesh knows: a caller in clear
+  weft authz can ns/default/sa/client GET deploy/content-service-v1:8080 /      one of its pods, by the pod's own port
 
 Policies and PeerAuthentication of the pods behind the Service are asked, routes are not: the path is the one that the \
 pods get. `weft explain` tells the whole way.
@@ -76,7 +64,7 @@ pods get. `weft explain` tells the whole way.
 Exit code: 0 yes; 1 no, of any of the pods; 2 it cannot be told.")]
 struct Can {
     #[command(flatten)]
-    from: From,
+    from: Source,
     /// A header, as 'NAME: VALUE'
     #[arg(short = 'H', long = "header", value_parser = header, value_name = "HEADER")]
     headers: Vec<(String, String)>,
@@ -84,7 +72,7 @@ struct Can {
     principal: String,
     /// The method
     method: String,
-    /// A Service (NAME, NAME.NAMESPACE, with :PORT), a pod, or deploy/NAME
+    /// A Service (NAME, NAME.NAMESPACE), a pod, or deploy/NAME; with :PORT
     target: String,
     /// The path
     #[arg(default_value = "/")]
@@ -112,34 +100,14 @@ struct Answer {
 
 /// Answers; the exit code tells yes from no.
 pub async fn run(args: &Args) -> ExitCode {
-    let answered = match &args.question {
+    answered(match &args.question {
         Question::Check(check) => self::check(check).await,
         Question::Can(can) => self::can(can).await,
-    };
-    answered.unwrap_or_else(|error| {
-        output::problem(format!("{error:#}"));
-        ExitCode::from(UNKNOWN)
     })
 }
 
-/// The mesh of the manifests; `None`: one that runs is meant.
-fn offline(from: &From) -> Result<Option<Offline>> {
-    if from.files.is_empty() {
-        return Ok(None);
-    }
-    let mesh = Offline::read(&from.files)?;
-    mesh.errors().for_each(output::warning);
-    Ok(Some(mesh))
-}
-
-impl From {
-    fn namespace(&self) -> &str {
-        self.place.namespace.as_deref().unwrap_or("default")
-    }
-}
-
 async fn check(args: &Check) -> Result<ExitCode> {
-    let access: Access = match offline(&args.from)? {
+    let access: Access = match args.from.offline()? {
         None => ask(&args.from.place.reach().await?.sidecar(&args.pod).await?, &Ask::Access).await?,
         Some(mesh) => {
             let pod = mesh.pod(args.from.namespace(), &args.pod)?;
@@ -184,7 +152,8 @@ fn shown(access: &Access) -> String {
 }
 
 async fn can(args: &Can) -> Result<ExitCode> {
-    let pods = match offline(&args.from)? {
+    doubt(&args.method).into_iter().for_each(output::warning);
+    let pods = match args.from.offline()? {
         Some(mesh) => of_manifests(args, &mesh)?,
         None => of_sidecars(args, &args.from.place.reach().await?).await?,
     };
@@ -206,53 +175,105 @@ fn of_manifests(args: &Can, mesh: &Offline) -> Result<Vec<ServerSide>> {
     for (pod, port) in mesh.behind(args.from.namespace(), &args.target)?.iter().filter(|(pod, _)| pod.meshed)
     {
         let ip = pod.addresses.first().context("the pod has no address")?;
-        let (peer, to, request) = (peer.clone(), SocketAddr::new(*ip, *port), request(args));
-        let came = Came { peer, sni: None, source, to, request };
-        pods.push(server(&*mesh.workload(&pod.meta.name)?, &came));
+        let workload = mesh.workload(&pod.meta.name)?;
+        let port = served(*port, &policy::access(&workload), &args.target)?;
+        let (peer, to, request) = (peer.clone(), SocketAddr::new(*ip, port), request(args));
+        pods.push(server(&workload, &Came { peer, sni: None, source, to, request }));
     }
     Ok(pods)
 }
 
-/// The endpoints of the Service are those that a sidecar of its namespace knows.
+/// The port of a pod that is meant: the one that is written, or its only one.
+fn served(written: Option<u16>, access: &Access, target: &str) -> Result<u16> {
+    match (written, &access.ports[..]) {
+        (Some(port), _) => Ok(port),
+        (None, [(only, _)]) => Ok(*only),
+        (None, several) => {
+            let ports: Vec<String> = several.iter().map(|(port, _)| port.to_string()).collect();
+            let of_service = if ports.is_empty() { "none".to_owned() } else { ports.join(", ") };
+            bail!(
+                "{target}: write {target}:PORT; the ports of {} that Services lead to: {of_service}",
+                access.pod
+            )
+        }
+    }
+}
+
+/// A pod answers for itself; the endpoints of a Service are those that a sidecar of its namespace knows.
 async fn of_sidecars(args: &Can, reach: &Reach) -> Result<Vec<ServerSide>> {
     let all = reach.everywhere(Some(reach.namespace())).await?;
-    let any = all.first().with_context(|| format!("no sidecar runs in namespace {}", reach.namespace()))?;
+    let Some(any) = all.first() else { bail!(nobody(reach).await) };
     let access: Access = ask(any, &Ask::Access).await?;
     let domain = SpiffeId::parse(&access.identity).map(|id| id.trust_domain().to_owned()).unwrap_or_default();
     let peer = principal(&args.principal, &domain)?.map(|id| id.to_string());
-    let (host, port) = match args.target.rsplit_once(':') {
-        Some((host, port)) => (host, port.parse().with_context(|| format!("{port} is no port"))?),
-        None => (args.target.as_str(), 80),
+    let (host, port) = host_and_port(&args.target)?;
+    let named = match host.contains('/') {
+        true => reach.sidecars(host).await?,
+        false => all.iter().filter(|sidecar| sidecar.pod == host).cloned().collect(),
     };
-    let address = reach.lookup(any, host).await?;
-    let question = Ask::Client { host: host.to_owned(), port, address, request: request(args) };
-    let told: ClientSide = ask(any, &question).await?;
-    let mut endpoints: Vec<_> =
-        told.branches.iter().flat_map(|b| &b.endpoints).filter(|e| e.meshed).collect();
-    endpoints.sort_by_key(|endpoint| endpoint.address);
-    endpoints.dedup_by_key(|endpoint| endpoint.address);
+    let mut asked = Vec::new();
+    if named.is_empty() {
+        for to in endpoints(args, reach, any, (host, port.unwrap_or(80))).await? {
+            let at = all.iter().find(|s| s.pod == to.pod && s.namespace == to.namespace);
+            asked.extend(at.map(|sidecar| (sidecar, to.address)));
+        }
+    }
+    for sidecar in &named {
+        let port = served(port, &ask(sidecar, &Ask::Access).await?, &args.target)?;
+        let ip = sidecar.address.with_context(|| format!("{} has no address yet", sidecar.name()))?;
+        asked.push((sidecar, SocketAddr::new(ip, port)));
+    }
     let mut pods = Vec::new();
-    for to in endpoints {
-        let Some(sidecar) = all.iter().find(|s| s.pod == to.pod && s.namespace == to.namespace) else {
-            continue;
-        };
-        let (peer, to, request) = (peer.clone(), to.address, request(args));
+    for (sidecar, to) in asked {
+        let (peer, request) = (peer.clone(), request(args));
         pods.push(ask(sidecar, &Ask::Server { peer, sni: None, source: NOBODY, to, request }).await?);
     }
     Ok(pods)
+}
+
+/// The endpoints with a sidecar that stand behind a Service, by address.
+async fn endpoints(
+    args: &Can,
+    reach: &Reach,
+    any: &Sidecar,
+    (host, port): (&str, u16),
+) -> Result<Vec<EndpointTold>> {
+    let address = reach.lookup((&any.namespace, &any.pod), host).await?;
+    let question = Ask::Client { host: host.to_owned(), port, address, request: request(args) };
+    let told: ClientSide = ask(any, &question).await?;
+    let mut all: Vec<EndpointTold> = told.branches.into_iter().flat_map(|branch| branch.endpoints).collect();
+    if let (true, Some(refused)) = (all.is_empty(), &told.refused) {
+        bail!("{}: {} ({})", args.target, refused.mend.join("; "), refused.reason);
+    }
+    if all.is_empty() {
+        bail!("{}: no pod stands behind it", args.target);
+    }
+    all.retain(|endpoint| endpoint.meshed);
+    all.sort_by_key(|endpoint| endpoint.address);
+    all.dedup_by_key(|endpoint| endpoint.address);
+    Ok(all)
+}
+
+/// That nobody can be asked, and where somebody could.
+async fn nobody(reach: &Reach) -> String {
+    let all = reach.everywhere(None).await.unwrap_or_default();
+    let elsewhere: BTreeSet<&str> = all.iter().map(|sidecar| sidecar.namespace.as_str()).collect();
+    let hint = match elsewhere.is_empty() {
+        true => String::new(),
+        false => format!("; there are some in {} (choose with -n)", listed(elsewhere)),
+    };
+    format!("no sidecar runs in namespace {}{hint}", reach.namespace())
 }
 
 /// Stands for the address of a caller of whom nothing but the identity is said.
 const NOBODY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 fn request(args: &Can) -> Sent {
-    let host = args.target.rsplit('/').next().unwrap_or(&args.target).to_owned();
-    let written = args.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host"));
-    let own = (!written).then(|| ("host".to_owned(), host));
+    let host = args.target.rsplit('/').next().unwrap_or(&args.target);
     Sent {
         method: args.method.clone(),
         target: args.path.clone(),
-        headers: own.into_iter().chain(args.headers.iter().cloned()).collect(),
+        headers: with_host(host, &args.headers),
         http: true,
         tls: false,
         sni: None,

@@ -9,7 +9,7 @@ use weft_core::explain::told::{Ask, Branch, ClientSide, EndpointTold, Sent, Serv
 use weft_core::explain::{Explanation, explanation};
 
 use crate::query::encode;
-use crate::reach::{Reach, Sidecar};
+use crate::reach::{Bare, Reach, Sender, Sidecar};
 
 /// Of how many endpoints of one destination the sidecars are asked.
 const MOST_ASKED: usize = 8;
@@ -17,22 +17,47 @@ const MOST_ASKED: usize = 8;
 /// Explains a request of a pod, or of one of a workload's pods.
 ///
 /// # Errors
-/// There is no such pod with a sidecar, or it cannot be asked.
+/// There is no such pod, or no sidecar that can be asked.
 pub async fn explain(
     reach: &Reach,
     client: &str,
     (host, port): (String, u16),
     request: Sent,
 ) -> Result<Explanation> {
-    let sidecar = reach.sidecar(client).await?;
-    let address = reach.lookup(&sidecar, &host).await?;
-    let told: ClientSide = ask(&sidecar, &Ask::Client { host, port, address, request }).await?;
+    let told: ClientSide = match reach.sender(client).await? {
+        Sender::Meshed(sidecar) => {
+            let address = reach.lookup((&sidecar.namespace, &sidecar.pod), &host).await?;
+            ask(&sidecar, &Ask::Client { host, port, address, request }).await?
+        }
+        Sender::Bare(bare) => of_bare(reach, bare, (host, port), request).await?,
+    };
     let mut servers = Servers { reach, known: BTreeMap::new() };
     let mut all = Vec::new();
     for branch in &told.branches {
         all.push(servers.of(&told, branch).await?);
     }
     Ok(explanation(told, &all))
+}
+
+/// Of a pod without a sidecar another's tells whom it reaches: one of the same namespace, where names mean the same.
+async fn of_bare(
+    reach: &Reach,
+    bare: Bare,
+    (host, port): (String, u16),
+    request: Sent,
+) -> Result<ClientSide> {
+    let namespace = &bare.namespace;
+    let all = reach.everywhere(Some(namespace)).await?;
+    let sidecar = all.iter().max_by_key(|sidecar| sidecar.ready).with_context(|| {
+        format!(
+            "{namespace}/{} has no sidecar, and namespace {namespace} has none that could tell whom it reaches; `weft explain -f` \
+             tells it from manifests",
+            bare.pod
+        )
+    })?;
+    let address = reach.lookup((namespace, &bare.pod), &host).await?;
+    let told: ClientSide = ask(sidecar, &Ask::Outside { host, port, address, request }).await?;
+    Ok(ClientSide { pod: format!("{namespace}/{}", bare.pod), address: bare.address, ..told })
 }
 
 /// Asks a sidecar.

@@ -1,5 +1,7 @@
 //! `weft explain`: the whole way of one request, step by step, and why it is refused where it is.
 
+/// Of which mesh it is asked.
+pub mod source;
 /// A request as people write it.
 pub mod question;
 /// An explanation for people.
@@ -8,21 +10,18 @@ pub mod text;
 pub mod live;
 
 use std::io::IsTerminal;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use weft_core::explain::Explanation;
 use weft_core::explain::told::Verdict;
 
-use crate::offline::{Offline, Query};
+use crate::offline::Query;
 use crate::output::{self, Format};
-use crate::reach::Place;
+use source::Source;
 
 /// The exit code of a request that is refused, or of which a part is.
 const REFUSED: u8 = 1;
-/// The exit code where nothing can be told.
-const UNKNOWN: u8 = 2;
 
 /// `weft explain`
 #[derive(Debug, clap::Args)]
@@ -33,7 +32,9 @@ const UNKNOWN: u8 = 2;
   weft explain -f manifests/ deploy/client http://web:8080/ -o json | jq -r .verdict
 
 The client's sidecar is asked where such a request goes, by what it holds right now (endpoints that it has set aside are \
-out), and the servers' sidecars whether they let it in. No request is sent.
+out), and the servers' sidecars whether they let it in. No request is sent. Of a client without a sidecar another sidecar \
+of its namespace tells whom it reaches. A listener of a Sidecar resource (captureMode: NONE) is asked by its own address:
+  weft explain deploy/client -H 'host: web' http://127.0.0.1:9080/
 
 With -f nothing runs and nobody is asked: the controller's own code compiles the manifests for the client's pod and for \
 the servers', and the functions that decide in a sidecar say what they would. Every pod is taken to be ready.
@@ -42,19 +43,13 @@ Exit code: 0 the request is forwarded, or answered by its route; 1 it is refused
 cannot be told.")]
 pub struct Args {
     #[command(flatten)]
-    place: Place,
-    /// Ask nobody: a file or directory of manifests; several are taken together
-    #[arg(short, long = "file", value_name = "FILE_OR_DIR", conflicts_with_all = ["mesh", "context"])]
-    files: Vec<PathBuf>,
+    source: Source,
     /// The method
     #[arg(short = 'X', long = "request", default_value = "GET", value_name = "METHOD")]
     method: String,
     /// A header, as 'NAME: VALUE'
     #[arg(short = 'H', long = "header", value_parser = question::header, value_name = "HEADER")]
     headers: Vec<(String, String)>,
-    /// How
-    #[arg(short, long, value_enum, default_value_t = Format::Text)]
-    output: Format,
     /// Who sends it: a pod, or deploy/NAME for one of its pods
     client: String,
     /// What it asks for: http://SERVICE:PORT/PATH
@@ -63,29 +58,23 @@ pub struct Args {
 
 /// Explains a request; the exit code tells what becomes of it.
 pub async fn run(args: &Args) -> ExitCode {
-    match explained(args).await {
-        Ok(all) => tell(args, &all),
-        Err(error) => {
-            output::problem(format!("{error:#}"));
-            ExitCode::from(UNKNOWN)
-        }
-    }
+    source::answered(explained(args).await.map(|all| tell(args, &all)))
 }
 
 async fn explained(args: &Args) -> Result<Explanation> {
     let (host, request) = question::question(&args.method, &args.url, &args.headers)?;
-    if args.files.is_empty() {
-        let reach = args.place.reach().await?;
-        return live::explain(&reach, &args.client, host, request).await;
+    question::doubt(&args.method).into_iter().for_each(output::warning);
+    match args.source.offline()? {
+        None => live::explain(&args.source.place.reach().await?, &args.client, host, request).await,
+        Some(mesh) => {
+            let namespace = args.source.namespace().to_owned();
+            mesh.explain(&Query { namespace, client: args.client.clone(), host, request })
+        }
     }
-    let mesh = Offline::read(&args.files)?;
-    mesh.errors().for_each(output::warning);
-    let namespace = args.place.namespace.clone().unwrap_or_else(|| "default".to_owned());
-    mesh.explain(&Query { namespace, client: args.client.clone(), host, request })
 }
 
 fn tell(args: &Args, all: &Explanation) -> ExitCode {
-    match args.output {
+    match args.source.output {
         Format::Json => output::pretty(all),
         Format::Text => {
             let colours = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();

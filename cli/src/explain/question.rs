@@ -22,12 +22,25 @@ pub fn question(method: &str, url: &str, headers: &[(String, String)]) -> Result
     };
     let host = authority.host().to_owned();
     let port = authority.port_u16().unwrap_or(if tls { 443 } else { 80 });
-    let written = headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host"));
-    let own = (!written).then(|| ("host".to_owned(), authority.to_string()));
-    let headers = own.into_iter().chain(headers.iter().cloned()).collect();
+    let headers = with_host(authority.as_str(), headers);
     let sni = tls.then(|| host.clone()).filter(|host| host.parse::<std::net::IpAddr>().is_err());
     let method = method.to_owned();
     Ok(((host, port), Sent { method, target, headers, http: !tls, tls, sni }))
+}
+
+/// Headers as an application sends them to a host, which it names unless a `host` is among them.
+pub fn with_host(host: &str, headers: &[(String, String)]) -> Vec<(String, String)> {
+    let written = headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host"));
+    let own = (!written).then(|| ("host".to_owned(), host.to_owned()));
+    own.into_iter().chain(headers.iter().cloned()).collect()
+}
+
+/// What is odd about a method.
+pub fn doubt(method: &str) -> Option<String> {
+    const KNOWN: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE"];
+    let upper = method.to_ascii_uppercase();
+    let odd = upper != method && KNOWN.contains(&upper.as_str());
+    odd.then(|| format!("{method} is not {upper}: methods are told apart by case (RFC 9110)"))
 }
 
 /// `NAME: VALUE`.
@@ -42,7 +55,7 @@ pub fn header(text: &str) -> Result<(String, String), String> {
 /// The origin of a URL, and what is asked of it: paths are explained as they are sent, so they stay as they are written.
 fn split(url: &str) -> Result<(&str, String)> {
     let (_, rest) =
-        url.split_once("://").with_context(|| format!("{url}: write it whole, as http://SERVICE/PATH"))?;
+        url.split_once("://").with_context(|| format!("{url}: write it whole, as http://{url}"))?;
     let start = url.len() - rest.len();
     let end = rest.find(['/', '?', '#']).map_or(url.len(), |at| start + at);
     let target = url[end..].split('#').next().unwrap_or_default();
@@ -70,6 +83,8 @@ mod tests {
         for bad in ["web/x", "ftp://web/x", "http:///x", "http://a b/"] {
             assert!(question("GET", bad, &[]).is_err(), "{bad}");
         }
+        assert!(question("GET", "web/x", &[]).unwrap_err().to_string().ends_with("as http://web/x"));
+        assert!(doubt("get").unwrap().contains("GET") && doubt("GET").is_none() && doubt("purge").is_none());
         assert!(header("no-colon").is_err());
         assert_eq!(header("a: b:c"), Ok(("a".into(), "b:c".into())));
     }

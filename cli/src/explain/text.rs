@@ -10,7 +10,9 @@ const WIDTH: usize = 12;
 
 /// The whole as text.
 pub fn text(title: &str, all: &Explanation, colours: bool) -> String {
-    let mut text = format!("{title}\n\nclient's sidecar ({})\n", all.client);
+    let bare = all.steps.iter().any(|step| step.step == "intercepted");
+    let who = if bare { "client" } else { "client's sidecar" };
+    let mut text = format!("{title}\n\n{who} ({})\n", all.client);
     steps(&mut text, &all.steps);
     for outcome in &all.destinations {
         destination(&mut text, all, outcome);

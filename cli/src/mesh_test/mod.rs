@@ -180,7 +180,11 @@ fn shown(suites: &[Tested]) -> String {
     let failed = all.iter().filter(|outcome| !outcome.passed()).count();
     let time: Duration = all.iter().map(|outcome| outcome.time).sum();
     let (count, passed) = (all.len(), all.len() - failed);
-    text.push_str(&format!("{count} tests: {passed} passed, {failed} failed, in {} ms\n", time.as_millis()));
+    let tests = if count == 1 { "test" } else { "tests" };
+    text.push_str(&format!(
+        "{count} {tests}: {passed} passed, {failed} failed, in {} ms\n",
+        time.as_millis()
+    ));
     text
 }
 

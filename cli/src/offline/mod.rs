@@ -6,6 +6,7 @@ mod manifests;
 /// A sidecar that is told of a world.
 pub(crate) mod sidecar;
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,14 +21,19 @@ use weft_controller::validate::validate;
 use weft_controller::world::World;
 use weft_controller::world::dirty::Dirty;
 use weft_core::explain::told::{ClientSide, EndpointTold, Sent, ServerSide};
-use weft_core::explain::{Asked, Came, Explanation, client, explanation, server, without_sidecar};
+use weft_core::explain::{
+    Asked, Came, Explanation, NO_SIDECAR, client, explanation, server, without_sidecar,
+};
 use weft_core::identity::{SpiffeId, TrustDomain};
 use weft_core::model::name::ObjectName;
 use weft_core::model::workload::{TrustBundle, Workload};
+use weft_proxy::redirect::Redirect;
+use weft_proxy::redirect::arguments::RedirectSettings;
 
 use self::sidecar::Sidecar;
+use crate::slips::{hint, listed};
 use crate::up::manifest::Meta;
-use crate::up::plan::{SidecarPlan, sidecar as sidecar_plan};
+use crate::up::plan::annotated;
 
 /// Stands for an address that nothing in the manifests has (RFC 5737).
 const OUTSIDE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
@@ -90,7 +96,8 @@ impl Offline {
         let dialled = SocketAddr::new(self.resolve(&query.namespace, host)?, *port);
         let asked = Asked { host: host.clone(), dialled, request: query.request.clone(), now: 0 };
         let mut sidecar = Sidecar::new(&self.compiler, &pod.meta.name)?;
-        let told = match self.passes_by(pod, dialled) {
+        let listens = sidecar.snapshot().workload().is_some_and(|it| it.outbound.listener(dialled).is_some());
+        let told = match self.passes_by(pod, dialled).filter(|_| !listens) {
             Some(why) => sidecar.asking(|snapshot| without_sidecar(snapshot, &asked, &why))?,
             None => sidecar.asking(|snapshot| client(snapshot, &asked))?,
         };
@@ -129,35 +136,39 @@ impl Offline {
             None => pods.find(|pod| *pod.meta.name.name == *name),
         };
         found.with_context(|| {
-            let names: Vec<String> =
-                world.pods.values().filter(own).map(|pod| pod.meta.name.name.to_string()).collect();
-            let there = if names.is_empty() { "no pod at all".to_owned() } else { names.join(", ") };
-            format!("no {name} in namespace {namespace} of the manifests; there is {there}")
+            let names: Vec<&str> = world.pods.values().filter(own).map(|pod| &*pod.meta.name.name).collect();
+            let elsewhere: BTreeSet<&str> =
+                world.pods.values().map(|pod| &*pod.meta.name.namespace).collect();
+            let there = match names.is_empty() {
+                false => format!("there is {}", listed(names)),
+                true if elsewhere.is_empty() => "there is no pod at all".to_owned(),
+                true => format!("pods are in {} (choose with -n)", listed(elsewhere)),
+            };
+            format!("no {name} in namespace {namespace} of the manifests; {there}")
         })
     }
 
-    /// The pods behind a Service (`NAME`, `NAME.NAMESPACE`), each with the port that serves the Service's; or one pod.
+    /// The pods behind a Service (`NAME`, `NAME.NAMESPACE`), each with the port that serves the Service's; or one
+    /// pod, with the port that was written.
     ///
     /// # Errors
     /// There is nothing of that name.
-    pub fn behind(&self, namespace: &str, target: &str) -> Result<Vec<(&Arc<Pod>, u16)>> {
-        let (host, port) = match target.rsplit_once(':') {
-            Some((host, port)) => {
-                (host, Some(port.parse::<u16>().with_context(|| format!("{port} is no port"))?))
-            }
-            None => (target, None),
+    pub fn behind(&self, namespace: &str, target: &str) -> Result<Vec<(&Arc<Pod>, Option<u16>)>> {
+        let (host, port) = host_and_port(target)?;
+        let service = if host.contains('/') { None } else { self.service(namespace, host) };
+        let Some(service) = service else {
+            return Ok(vec![(self.pod(namespace, host)?, port)]);
         };
-        if host.contains('/') || self.service(namespace, host).is_none() {
-            return Ok(vec![(self.pod(namespace, host)?, port.unwrap_or(80))]);
-        }
-        let service = self.service(namespace, host).context("no such Service")?;
         let wanted =
             |p: &&weft_controller::fragment::kubernetes::ServicePort| port.is_none_or(|n| n == p.number);
-        let port = service.ports.iter().find(wanted).with_context(|| format!("{host} has no such port"))?;
+        let port = service.ports.iter().find(wanted).with_context(|| {
+            let ports: Vec<String> = service.ports.iter().map(|port| port.number.to_string()).collect();
+            format!("{target}: Service {host} has no such port, but {}", ports.join(", "))
+        })?;
         let selector =
             service.selector.as_ref().with_context(|| format!("Service {host} selects no pods"))?;
         let pods = self.compiler.world.pods_selected(&service.meta.name.namespace, selector);
-        Ok(pods.filter_map(|pod| Some((pod, port.target_on(Some(pod))?))).collect())
+        Ok(pods.filter_map(|pod| Some((pod, Some(port.target_on(Some(pod))?)))).collect())
     }
 
     /// Whom a principal means: `ns/NS/sa/NAME`, with or without a trust domain; `-` for nobody.
@@ -178,15 +189,10 @@ impl Offline {
     /// Why a client's sidecar does not see a connection.
     fn passes_by(&self, pod: &Pod, dialled: SocketAddr) -> Option<String> {
         if !pod.meshed {
-            return Some("the client has no sidecar".to_owned());
+            return Some(NO_SIDECAR.to_owned());
         }
-        let plan = plan(pod)?;
-        let within = |all: &[ipnet::IpNet]| all.iter().any(|net| net.contains(&dialled.ip()));
-        let excluded = plan.exclude_outbound_ports.contains(&dialled.port())
-            || within(&plan.exclude_outbound_ranges)
-            || plan.include_outbound_ranges.as_deref().is_some_and(|all| !within(all))
-            || plan.no_redirect;
-        excluded.then(|| format!("annotations of {} keep {dialled} from its sidecar", pod.meta.name.name))
+        let taken = redirected(pod).is_some_and(|rules| rules.takes_outbound(dialled));
+        (!taken).then(|| format!("annotations of {} keep {dialled} from its sidecar", pod.meta.name.name))
     }
 
     fn server(&self, told: &ClientSide, to: &EndpointTold, sent: &Sent) -> Result<Option<ServerSide>> {
@@ -210,11 +216,20 @@ impl Offline {
         if let Ok(ip) = host.trim_matches(['[', ']']).parse() {
             return Ok(ip);
         }
+        if host == "localhost" {
+            return Ok(Ipv4Addr::LOCALHOST.into());
+        }
         let Some(service) = self.service(namespace, host) else {
             if host.contains('.') && !host.ends_with(".cluster.local") {
                 return Ok(OUTSIDE);
             }
-            bail!("`{host}` is no Service that a pod of namespace {namespace} finds by that name");
+            let own = self.compiler.world.services.keys().filter(|name| *name.namespace == *namespace);
+            let names: Vec<&str> = own.map(|name| &*name.name).collect();
+            bail!(
+                "`{host}` is no Service that a pod of namespace {namespace} finds by that name{}; it has {}",
+                hint(host, names.iter().copied()),
+                if names.is_empty() { "none".to_owned() } else { listed(names) }
+            );
         };
         if let Some(name) = service.external_name.as_deref().filter(|name| *name != host) {
             return self.resolve(namespace, name);
@@ -260,6 +275,22 @@ impl Offline {
     }
 }
 
+/// `NAME` or `NAME:PORT`.
+///
+/// # Errors
+/// The port is none.
+pub fn host_and_port(target: &str) -> Result<(&str, Option<u16>)> {
+    match target.rsplit_once(':') {
+        None => Ok((target, None)),
+        Some((host, port)) => {
+            let number = port.parse().ok().filter(|number| *number > 0);
+            let number =
+                number.with_context(|| format!("{target}: `{port}` is no port, which is a number"))?;
+            Ok((host, Some(number)))
+        }
+    }
+}
+
 /// Whom a principal means: `ns/NS/sa/NAME`, with or without a trust domain or `spiffe://`; `-` for nobody.
 ///
 /// # Errors
@@ -291,17 +322,16 @@ fn trust(world: &World) -> Vec<TrustBundle> {
 /// Stands for a root certificate: nothing is verified with it.
 const ROOT: &[u8] = b"offline";
 
-fn plan(pod: &Pod) -> Option<SidecarPlan> {
+/// What comes to a pod's sidecar; all, where its annotations cannot be read, as its author is told.
+fn redirected(pod: &Pod) -> Option<Redirect> {
     let annotations = pod.meta.annotations.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
-    sidecar_plan(&Meta { annotations, ..Meta::default() }).ok()
+    let said = annotated(&Meta { annotations, ..Meta::default() });
+    let arguments = said.map_or_else(|_| Some(Vec::new()), |said| said.redirect)?;
+    RedirectSettings::read(&arguments).ok().map(|settings| settings.rules())
 }
 
 fn takes_in(pod: &Pod, port: u16) -> bool {
-    plan(pod).is_none_or(|plan| {
-        !plan.exclude_inbound_ports.contains(&port)
-            && plan.include_inbound_ports.is_none_or(|all| all.contains(&port))
-            && !plan.no_redirect
-    })
+    redirected(pod).is_some_and(|rules| rules.takes_inbound(port))
 }
 
 #[cfg(test)]

@@ -141,3 +141,35 @@ fn a_file_that_is_no_yaml_is_told_with_its_line() {
     let told = Offline::read(std::slice::from_ref(&dir.0)).err().unwrap().to_string();
     assert!(told.contains("mesh.yaml:"), "{told}");
 }
+
+const LISTENER: &str = "
+---
+apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: {name: client}
+spec:
+  workloadSelector: {labels: {app: client}}
+  egress:
+  - port: {number: 9080, protocol: HTTP, name: http}
+    bind: 127.0.0.1
+    captureMode: NONE
+    hosts: [./web.default.svc.cluster.local]
+";
+
+#[test]
+fn an_explicit_listener_is_asked_by_its_own_address() {
+    let dir = Dir::of("listener", &format!("{MESH}{LISTENER}"));
+    for url in ["http://127.0.0.1:9080/x", "http://localhost:9080/x"] {
+        let all = explain(&dir.mesh(), "deploy/client", url).unwrap();
+        assert_eq!((all.verdict, all.endpoints.len()), (Verdict::Forwarded, 2), "{all:#?}");
+        assert_eq!(all.service.as_deref(), Some("default/web.default.svc.cluster.local"));
+    }
+    // Where nothing is redirected, the listener is the way by the sidecar, and all else passes it by.
+    let none = MESH.replace(
+        "metadata: {labels: {app: client}}",
+        "metadata: {labels: {app: client}, annotations: {sidecar.istio.io/interceptionMode: NONE}}",
+    );
+    let dir = Dir::of("listener-none", &format!("{none}{LISTENER}"));
+    let mtls = |url: &str| explain(&dir.mesh(), "deploy/client", url).unwrap().endpoints[0].mtls;
+    assert!(mtls("http://localhost:9080/") && !mtls("http://web/"));
+}

@@ -6,15 +6,14 @@ use kube::client::UpgradeConnectionError;
 use kube::{Api, Client};
 use serde_json::Value;
 
-use super::{ADMIN, Admin, Sidecar, Target, Way, talk};
+use super::{ADMIN, Admin, Bare, Sidecar, Target, Way, talk};
 use crate::objects::{self, at, condition, get, items, label, name, namespace};
 use crate::query::encode;
+use crate::slips::listed;
 use crate::up::plan::SIDECAR;
 
 /// Where a controller's administration interface is, unless its pod says otherwise.
 const CONTROLLER_ADMIN: u16 = 15014;
-/// Pods of a name in an error.
-const NAMES: usize = 10;
 
 /// The sidecars that are meant; at least one.
 pub(super) async fn sidecars(client: &Client, namespace: &str, target: &Target) -> Result<Vec<Sidecar>> {
@@ -27,6 +26,19 @@ pub(super) async fn sidecars(client: &Client, namespace: &str, target: &Target) 
             "{target} in namespace {namespace} has no pods; `kubectl -n {namespace} get pods` shows those that there are"
         ),
     }
+}
+
+/// The pod that is meant, where none that is meant has a sidecar.
+pub(super) async fn bare(client: &Client, namespace: &str, target: &Target) -> Result<Option<Bare>> {
+    let pods = meant(client, namespace, target).await?;
+    if pods.iter().any(|pod| container(pod).is_some()) {
+        return Ok(None);
+    }
+    Ok(pods.first().map(|pod| Bare {
+        namespace: objects::namespace(pod).to_owned(),
+        pod: name(pod).to_owned(),
+        address: at(pod, "/status/podIP").parse().ok(),
+    }))
 }
 
 /// All sidecars that run.
@@ -137,10 +149,9 @@ fn unseen(error: kube::Error, target: &Target, namespace: &str) -> anyhow::Error
 
 async fn instead(client: &Client, pods: &str) -> String {
     let there = list(client, pods, "list pods").await.unwrap_or_default();
-    let names: Vec<_> = there.iter().take(NAMES).map(name).collect();
-    match names.is_empty() {
-        true => String::new(),
-        false => format!("; among its pods are: {}", names.join(", ")),
+    match there.is_empty() {
+        true => "; -n names another namespace".to_owned(),
+        false => format!("; its pods are: {}", listed(there.iter().map(name))),
     }
 }
 
@@ -161,6 +172,7 @@ fn sidecar(client: &Client, pod: &Value) -> Option<Sidecar> {
         pod: name(pod).to_owned(),
         workload: workload(pod),
         ready: condition(pod, "Ready").0 == "True",
+        address: at(pod, "/status/podIP").parse().ok(),
         admin: Admin::of_sidecar(&Way::Cluster(client.clone()), namespace(pod), name(pod), port),
     })
 }

@@ -1,11 +1,13 @@
 //! Sidecars of a mesh of `weft up`: connections that an agent makes inside the pod's network and hands out.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
 
-use super::{ADMIN, Admin, Sidecar, Target, Way, talk};
+use super::{ADMIN, Admin, Bare, Sidecar, Target, Way, talk};
+use crate::slips::{hint, listed};
 use crate::up::api::{CONTROLLER, PodState};
 use crate::up::plan::SIDECAR;
 use crate::up::{self, Mesh};
@@ -13,16 +15,30 @@ use crate::up::{self, Mesh};
 /// The sidecars that are meant; at least one.
 pub(super) async fn sidecars(mesh: &Arc<Mesh>, namespace: &str, target: &Target) -> Result<Vec<Sidecar>> {
     let state = mesh.state().await?;
-    let here: Vec<_> = state.pods.iter().filter(|pod| pod.namespace == namespace).collect();
-    let meant: Vec<_> = here.iter().filter(|pod| is_meant(pod, target)).collect();
+    let here = state.pods.iter().filter(|pod| pod.namespace == namespace);
+    let meant: Vec<_> = here.filter(|pod| is_meant(pod, target)).collect();
     if meant.is_empty() {
-        bail!("there is no {target} in namespace {namespace}{}", instead(&here));
+        bail!("there is no {target} in namespace {namespace}{}", instead(&state.pods, namespace));
     }
     let found: Vec<_> = meant.iter().filter(|pod| runs(pod)).map(|pod| sidecar(mesh, pod)).collect();
     if found.is_empty() {
         bail!("{target} in namespace {namespace}: {}", why_none(meant[0]));
     }
     Ok(found)
+}
+
+/// The pod that is meant, where none that is meant has a sidecar.
+pub(super) async fn bare(mesh: &Mesh, namespace: &str, target: &Target) -> Result<Option<Bare>> {
+    let state = mesh.state().await?;
+    let mut meant = state.pods.iter().filter(|pod| pod.namespace == namespace && is_meant(pod, target));
+    if meant.clone().any(has_sidecar) {
+        return Ok(None);
+    }
+    Ok(meant.next().map(|pod| Bare {
+        namespace: pod.namespace.clone(),
+        pod: pod.name.clone(),
+        address: pod.ips.first().copied(),
+    }))
 }
 
 /// All sidecars that run.
@@ -33,13 +49,22 @@ pub(super) async fn everywhere(mesh: &Arc<Mesh>, namespace: Option<&str>) -> Res
 }
 
 /// The address that a pod's hosts file has for a name: there is no name server.
-pub(super) async fn lookup(mesh: &Mesh, sidecar: &Sidecar, host: &str) -> Result<IpAddr> {
-    let target = up::Target { namespace: sidecar.namespace.clone(), name: sidecar.pod.clone() };
+pub(super) async fn lookup(mesh: &Mesh, (namespace, pod): (&str, &str), host: &str) -> Result<IpAddr> {
+    let target = up::Target { namespace: namespace.to_owned(), name: pod.to_owned() };
     let hosts = mesh.exec(&target, None, &["cat", "/etc/hosts"]).await?.stdout;
     match in_hosts(&hosts, host) {
         Some(address) => Ok(address),
-        None => bail!("{host} is no name that {} finds: it is in no line of its hosts file", sidecar.name()),
+        None => bail!(
+            "{host} is no name that {namespace}/{pod} finds{}: it is in no line of its hosts file; `weft get` lists the \
+             Services",
+            hint(host, names_in(&hosts))
+        ),
     }
+}
+
+fn names_in(hosts: &str) -> impl Iterator<Item = &str> {
+    let lines = hosts.lines().map(|line| line.split('#').next().unwrap_or_default());
+    lines.flat_map(|line| line.split_ascii_whitespace().skip(1))
 }
 
 fn in_hosts(hosts: &str, host: &str) -> Option<IpAddr> {
@@ -69,6 +94,10 @@ fn is_meant(pod: &PodState, target: &Target) -> bool {
     }
 }
 
+fn has_sidecar(pod: &PodState) -> bool {
+    pod.containers.iter().any(|container| container.name == SIDECAR)
+}
+
 fn runs(pod: &PodState) -> bool {
     pod.containers.iter().any(|container| container.name == SIDECAR && container.running)
 }
@@ -80,12 +109,13 @@ fn sidecar(mesh: &Arc<Mesh>, pod: &PodState) -> Sidecar {
         pod: pod.name.clone(),
         workload: if workload.is_empty() { pod.name.clone() } else { workload },
         ready: pod.ready,
+        address: pod.ips.first().copied(),
         admin: Admin::of_sidecar(&Way::Local(Arc::clone(mesh)), &pod.namespace, &pod.name, ADMIN),
     }
 }
 
 fn why_none(pod: &PodState) -> String {
-    if pod.containers.iter().any(|container| container.name == SIDECAR) {
+    if has_sidecar(pod) {
         return format!("the sidecar of {} does not run ({}); `weft logs` says more", pod.name, pod.phase);
     }
     format!(
@@ -94,12 +124,14 @@ fn why_none(pod: &PodState) -> String {
     )
 }
 
-fn instead(here: &[&PodState]) -> String {
-    let names: Vec<_> = here.iter().map(|pod| pod.name.as_str()).collect();
-    if names.is_empty() {
-        ", which has no pods".into()
-    } else {
-        format!("; its pods are: {}", names.join(", "))
+fn instead(pods: &[PodState], namespace: &str) -> String {
+    let here: Vec<&str> =
+        pods.iter().filter(|pod| pod.namespace == namespace).map(|pod| pod.name.as_str()).collect();
+    let elsewhere: BTreeSet<&str> = pods.iter().map(|pod| pod.namespace.as_str()).collect();
+    match here.is_empty() {
+        false => format!("; its pods are: {}", listed(here)),
+        true if elsewhere.is_empty() => ", and no pod at all".into(),
+        true => format!(", which has no pods; there are some in {} (choose with -n)", listed(elsewhere)),
     }
 }
 

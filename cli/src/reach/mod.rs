@@ -82,8 +82,30 @@ pub struct Sidecar {
     pub workload: String,
     /// Whether all of its pod is ready.
     pub ready: bool,
+    /// Its pod's address, once it has one.
+    pub address: Option<IpAddr>,
     /// Its administration interface.
     pub admin: Admin,
+}
+
+/// Who sends a request.
+#[derive(Clone)]
+pub enum Sender {
+    /// A pod with a sidecar that runs.
+    Meshed(Sidecar),
+    /// A pod without one.
+    Bare(Bare),
+}
+
+/// A pod without a sidecar.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bare {
+    /// Where it is.
+    pub namespace: String,
+    /// Its name.
+    pub pod: String,
+    /// Its address, once it has one.
+    pub address: Option<IpAddr>,
 }
 
 /// An administration interface: of a sidecar, or of a controller.
@@ -153,6 +175,22 @@ impl Reach {
         best.with_context(|| format!("{target} has no pod with a sidecar in namespace {}", self.namespace))
     }
 
+    /// A pod, or one of a workload's pods, as [`Reach::sidecar`]; it may have no sidecar.
+    ///
+    /// # Errors
+    /// There is no such pod, or its sidecar does not run; says what there is.
+    pub async fn sender(&self, target: &str) -> Result<Sender> {
+        let meant: Target = target.parse()?;
+        let bare = match &self.way {
+            Way::Local(mesh) => local::bare(mesh, &self.namespace, &meant).await?,
+            Way::Cluster(client) => cluster::bare(client, &self.namespace, &meant).await?,
+        };
+        match bare {
+            Some(bare) => Ok(Sender::Bare(bare)),
+            None => Ok(Sender::Meshed(self.sidecar(target).await?)),
+        }
+    }
+
     /// The sidecars of all of a workload's pods; at least one.
     ///
     /// # Errors
@@ -169,10 +207,10 @@ impl Reach {
     ///
     /// # Errors
     /// A pod of `weft up` knows no such name.
-    pub async fn lookup(&self, sidecar: &Sidecar, host: &str) -> Result<Option<IpAddr>> {
+    pub async fn lookup(&self, (namespace, pod): (&str, &str), host: &str) -> Result<Option<IpAddr>> {
         match (&self.way, host.trim_matches(['[', ']']).parse()) {
             (_, Ok(address)) => Ok(Some(address)),
-            (Way::Local(mesh), _) => local::lookup(mesh, sidecar, host).await.map(Some),
+            (Way::Local(mesh), _) => local::lookup(mesh, (namespace, pod), host).await.map(Some),
             (Way::Cluster(_), _) => Ok(None),
         }
     }

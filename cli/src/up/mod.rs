@@ -30,8 +30,6 @@ pub mod files;
 pub mod values;
 /// What a pod's agent has to run.
 pub mod plan;
-/// What a pod's annotations say of its sidecar's environment.
-pub mod proxy_config;
 /// Which pods to make and to end.
 pub mod rollout;
 /// Services: addresses, pods behind them, names.

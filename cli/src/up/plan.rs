@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use weft_controller::inject::{Annotated, InjectionSettings, Injector, Namespace, Skipped};
 
-use crate::up::manifest::{Container, Map, Meta, PodSpec, Port, Template, Volume};
+use crate::up::manifest::{Container, Meta, PodSpec, Port, Template, Volume};
 use crate::up::net::PodAddress;
 use crate::up::probe::{PortRef, Probe};
 use crate::up::values::{Identity, References, Values, expand};
@@ -142,23 +144,13 @@ pub enum Action {
     Grpc(u16, String),
 }
 
-/// A pod's sidecar: what of the pod's annotations concerns its redirection.
+/// A pod's sidecar.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SidecarPlan {
     /// Its environment.
     pub env: Vec<(String, String)>,
-    /// `sidecar.istio.io/interceptionMode: NONE`: no redirection.
-    pub no_redirect: bool,
-    /// `traffic.sidecar.istio.io/includeInboundPorts`.
-    pub include_inbound_ports: Option<Vec<u16>>,
-    /// `traffic.sidecar.istio.io/excludeInboundPorts`.
-    pub exclude_inbound_ports: Vec<u16>,
-    /// `traffic.sidecar.istio.io/excludeOutboundPorts`.
-    pub exclude_outbound_ports: Vec<u16>,
-    /// `traffic.sidecar.istio.io/includeOutboundIPRanges`.
-    pub include_outbound_ranges: Option<Vec<ipnet::IpNet>>,
-    /// `traffic.sidecar.istio.io/excludeOutboundIPRanges`.
-    pub exclude_outbound_ranges: Vec<ipnet::IpNet>,
+    /// What is redirected to it, as arguments of `weft-proxy redirect`; `None` for nothing.
+    pub redirect: Option<Vec<String>>,
 }
 
 /// Resolves a template for one pod. The sidecar is the caller's to add.
@@ -192,11 +184,11 @@ pub fn plan(identity: &Identity, template: &Template, refs: References<'_>) -> R
     })
 }
 
-/// Checks a template without making a pod of it.
+/// Checks a template without making a pod of it; what of it has no effect.
 ///
 /// # Errors
 /// As [`plan`].
-pub fn check(meta: &Meta, template: &Template, refs: References<'_>) -> Result<(), String> {
+pub fn check(meta: &Meta, template: &Template, refs: References<'_>) -> Result<Vec<String>, String> {
     let identity = Identity {
         uid: String::new(),
         namespace: meta.namespace.clone(),
@@ -204,7 +196,7 @@ pub fn check(meta: &Meta, template: &Template, refs: References<'_>) -> Result<(
         address: PodAddress::nth(0, false),
     };
     plan(&identity, template, refs).map(drop)?;
-    sidecar(&template.metadata).map(drop)
+    annotated(&template.metadata).map(|said| said.warnings)
 }
 
 /// The number of a named port, in whichever container has it.
@@ -219,57 +211,28 @@ pub fn named_port(spec: &PodSpec, port: &PortRef) -> Option<u16> {
     }
 }
 
-/// Whether a pod gets a sidecar: its own label or annotation decides, else its namespace's label.
-pub fn injected(namespace_labels: &Map, pod: &Meta) -> bool {
-    const OWN: &str = "sidecar.istio.io/inject";
-    match pod.labels.get(OWN).or_else(|| pod.annotations.get(OWN)).map(String::as_str) {
-        Some("true") => true,
-        Some("false") => false,
-        _ => ["weft.dev/injection", "istio-injection"]
-            .iter()
-            .any(|label| namespace_labels.get(*label).is_some_and(|v| v == "enabled")),
-    }
+/// Whether a template's pods get a sidecar: what the injector says in a cluster.
+///
+/// # Errors
+/// Why not.
+pub fn injected(namespace: Namespace<'_>, template: &Template) -> Result<(), Skipped> {
+    let named = |c: &Container| json!({ "name": c.name, "image": c.image });
+    let mut pod = raw(&template.metadata);
+    pod["spec"] = json!({ "containers": template.spec.containers.iter().map(named).collect::<Vec<_>>() });
+    Injector::new(InjectionSettings::default()).select(namespace, &pod)
 }
 
-/// What a pod's annotations say of its sidecar.
+/// What a pod's annotations say of its sidecar: what the injector reads in a cluster.
 ///
 /// # Errors
 /// The annotation that cannot be read.
-pub fn sidecar(meta: &Meta) -> Result<SidecarPlan, String> {
-    const TRAFFIC: &str = "traffic.sidecar.istio.io/";
-    let written = |name: &str| meta.annotations.get(&format!("{TRAFFIC}{name}")).map(String::as_str);
-    let mode = meta.annotations.get("sidecar.istio.io/interceptionMode");
-    Ok(SidecarPlan {
-        env: Vec::new(),
-        no_redirect: mode.is_some_and(|m| m == "NONE"),
-        include_inbound_ports: some_unless_all(written("includeInboundPorts"), "includeInboundPorts")?,
-        exclude_inbound_ports: items(written("excludeInboundPorts"), "excludeInboundPorts")?,
-        exclude_outbound_ports: items(written("excludeOutboundPorts"), "excludeOutboundPorts")?,
-        include_outbound_ranges: some_unless_all(
-            written("includeOutboundIPRanges"),
-            "includeOutboundIPRanges",
-        )?,
-        exclude_outbound_ranges: items(written("excludeOutboundIPRanges"), "excludeOutboundIPRanges")?,
-    })
+pub fn annotated(meta: &Meta) -> Result<Annotated, String> {
+    Injector::new(InjectionSettings::default()).annotated(&raw(meta)).map_err(|e| e.to_string())
 }
 
-fn some_unless_all<T: std::str::FromStr>(
-    written: Option<&str>,
-    name: &str,
-) -> Result<Option<Vec<T>>, String> {
-    match written {
-        None | Some("*") => Ok(None),
-        listed => items(listed, name).map(Some),
-    }
-}
-
-fn items<T: std::str::FromStr>(written: Option<&str>, name: &str) -> Result<Vec<T>, String> {
-    let all = written.unwrap_or("").split(',').map(str::trim).filter(|i| !i.is_empty());
-    all.map(|item| item.parse().map_err(|_| bad_item(name, item))).collect()
-}
-
-fn bad_item(name: &str, item: &str) -> String {
-    format!("metadata.annotations[traffic.sidecar.istio.io/{name}]: cannot read {item:?}")
+/// As much of a pod as its author's word on the sidecar needs.
+fn raw(meta: &Meta) -> Value {
+    json!({ "metadata": { "labels": meta.labels, "annotations": meta.annotations } })
 }
 
 struct Pod<'a> {
@@ -399,6 +362,7 @@ fn restart(spec: &PodSpec) -> Result<Restart, String> {
 mod tests {
     use super::*;
     use crate::up::manifest::Data;
+    use crate::up::manifest::Map;
 
     fn template(yaml: &str) -> Template {
         serde_saphyr::from_str(yaml).unwrap()
@@ -474,11 +438,35 @@ mod tests {
     #[test]
     fn the_pod_decides_on_injection_before_its_namespace() {
         let on = Map::from([("istio-injection".to_owned(), "enabled".to_owned())]);
+        let off = Map::new();
         let pod = |inject: &str| {
             template(&format!("{{metadata: {{annotations: {{sidecar.istio.io/inject: '{inject}'}}}}}}"))
-                .metadata
         };
-        assert!(injected(&on, &Meta::default()) && !injected(&on, &pod("false")));
-        assert!(injected(&Map::new(), &pod("true")) && !injected(&Map::new(), &Meta::default()));
+        let injected = |labels: &Map, pod: &Template| {
+            super::injected(Namespace { name: "default", labels }, pod).is_ok()
+        };
+        assert!(injected(&on, &Template::default()) && !injected(&on, &pod("false")));
+        assert!(injected(&off, &pod("true")) && !injected(&off, &Template::default()));
+    }
+
+    #[test]
+    fn annotations_are_read_as_in_a_cluster() {
+        let read = |key: &str, value: &str| {
+            let annotations = [(key.to_owned(), value.to_owned())].into();
+            annotated(&Meta { annotations, ..Meta::default() })
+        };
+        let ports = read("traffic.sidecar.istio.io/includeOutboundPorts", "5432").unwrap();
+        assert_eq!(ports.redirect.unwrap(), ["--include-outbound-ports=5432"]);
+        assert_eq!(read("sidecar.istio.io/interceptionMode", "NONE").unwrap().redirect, None);
+        let config = read("proxy.istio.io/config", "proxyMetadata: {WEFT_ACCESS_LOG: json}").unwrap();
+        assert_eq!(config.env["WEFT_ACCESS_LOG"], "json");
+        let scraped = read("prometheus.io/port", "9090").unwrap();
+        assert_eq!(scraped.env["WEFT_APP_METRICS"], "9090/metrics");
+        assert_eq!(read("sidecar.istio.io/nonsense", "x").unwrap().warnings.len(), 1);
+        assert!(
+            read("proxy.istio.io/config", "concurrency: many")
+                .unwrap_err()
+                .starts_with("metadata.annotations[proxy.istio.io/config]")
+        );
     }
 }

@@ -37,6 +37,8 @@ pub mod pod;
 /// Injection into manifests.
 pub mod manifest;
 
+use std::collections::BTreeMap;
+
 use json_patch::Patch;
 use serde_json::Value;
 
@@ -57,6 +59,17 @@ pub struct Injector {
     pub istio: bool,
     /// The namespace of the controller, where nothing is injected.
     pub root: String,
+}
+
+/// What a pod's annotations say of its sidecar, for those who start it by other means than a container.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Annotated {
+    /// The arguments of `weft-proxy redirect`; `None` where nothing is redirected.
+    pub redirect: Option<Vec<String>>,
+    /// Variables of the sidecar's environment.
+    pub env: BTreeMap<String, String>,
+    /// What the pod's author should know.
+    pub warnings: Vec<String>,
 }
 
 /// What becomes of a pod.
@@ -119,11 +132,31 @@ impl Injector {
         }
     }
 
+    /// Whether a pod, or the pods of a template, get a sidecar.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn select(&self, namespace: Namespace<'_>, pod: &Value) -> Result<(), Skipped> {
+        let claim = Claim { revision: &self.revision, istio: self.istio, root: &self.root };
+        select::select(claim, namespace, pod)
+    }
+
+    /// What the annotations of a pod, or of the template of one, say of its sidecar.
+    ///
+    /// # Errors
+    /// The annotation that cannot be read.
+    pub fn annotated(&self, pod: &Value) -> Result<Annotated, SettingsError> {
+        let mut warnings = Vec::new();
+        let options = Options::read(&self.settings, pod, &mut warnings)?;
+        let mut env = options.env;
+        env.entry("WEFT_LOG".to_owned()).or_insert(options.log_level);
+        Ok(Annotated { redirect: options.redirect.map(|plan| plan.args), env, warnings })
+    }
+
     fn try_inject(&self, namespace: Namespace<'_>, pod: &Value) -> Result<Outcome, String> {
         raw::check(pod).map_err(|e| e.to_string())?;
         let mut pod = Box::new(pod.clone());
-        let claim = Claim { revision: &self.revision, istio: self.istio, root: &self.root };
-        if let Err(why) = select::select(claim, namespace, &pod) {
+        if let Err(why) = self.select(namespace, &pod) {
             pod::forget(&mut pod);
             return Ok(Outcome::Skipped { pod, why });
         }

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use clap::{Args, ValueEnum};
+use clap::{Args, FromArgMatches, ValueEnum};
 use ipnet::IpNet;
 
 use super::{Redirect, Sidecar};
@@ -80,6 +80,15 @@ pub struct Listed<T>(pub Vec<T>);
 pub struct AllOr<T>(pub Option<Vec<T>>);
 
 impl RedirectSettings {
+    /// Reads arguments, without the name of a program before them.
+    ///
+    /// # Errors
+    /// The argument that cannot be read.
+    pub fn read(arguments: &[String]) -> Result<Self, clap::Error> {
+        let command = Self::augment_args(clap::Command::new("redirect").no_binary_name(true));
+        Self::from_arg_matches(&command.try_get_matches_from(arguments)?)
+    }
+
     /// The rules.
     pub fn rules(&self) -> Redirect {
         Redirect {
@@ -121,17 +130,26 @@ impl<T: FromStr> FromStr for AllOr<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::Parser;
-
-    #[derive(Parser)]
-    #[command(no_binary_name = true)]
-    struct Only {
-        #[command(flatten)]
-        settings: RedirectSettings,
-    }
 
     fn rules(arguments: &[&str]) -> Result<Redirect, String> {
-        Only::try_parse_from(arguments).map(|only| only.settings.rules()).map_err(|e| e.to_string())
+        let arguments: Vec<_> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        RedirectSettings::read(&arguments).map(|settings| settings.rules()).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn rules_tell_what_comes_to_the_sidecar() {
+        let all = rules(&[]).unwrap();
+        let (database, web) = ("10.1.0.1:5432".parse().unwrap(), "192.0.2.1:80".parse().unwrap());
+        assert!(all.takes_outbound(web) && all.takes_inbound(8080) && !all.takes_inbound(15020));
+        let some = rules(&["--exclude-outbound-ports=5432", "--include-inbound-ports=80"]).unwrap();
+        assert!(!some.takes_outbound(database) && some.takes_inbound(80) && !some.takes_inbound(8080));
+        let mesh = ["--include-outbound-ranges=10.0.0.0/8", "--include-outbound-ports=80"];
+        let mesh = rules(&mesh).unwrap();
+        assert!(
+            mesh.takes_outbound(database) && mesh.takes_outbound(web),
+            "the port goes by the sidecar anywhere"
+        );
+        assert!(!mesh.takes_outbound("192.0.2.1:443".parse().unwrap()));
     }
 
     #[test]

@@ -9,7 +9,8 @@ use anyhow::{Context, Result};
 use nix::unistd::Pid;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
-use weft_proxy::redirect::{self, Redirect, Sidecar};
+use weft_proxy::redirect::arguments::RedirectSettings;
+use weft_proxy::redirect::{self, Redirect};
 
 use crate::up::agent::{Pod, launch};
 use crate::up::http;
@@ -35,8 +36,8 @@ pub(crate) async fn start(
     plan: &SidecarPlan,
     ends: watch::Receiver<bool>,
 ) -> Result<JoinHandle<()>> {
-    if !plan.no_redirect {
-        redirect::apply(&rules(plan)).await.context("redirect the pod's traffic to its sidecar")?;
+    if let Some(arguments) = &plan.redirect {
+        redirect::apply(&rules(arguments)?).await.context("redirect the pod's traffic to its sidecar")?;
     }
     let state = pod.dir.join("state");
     std::fs::create_dir_all(&state)?;
@@ -44,14 +45,9 @@ pub(crate) async fn start(
     Ok(tokio::task::spawn_local(keep(Rc::clone(pod), plan.clone(), ends)))
 }
 
-fn rules(plan: &SidecarPlan) -> Redirect {
-    let mut rules = Redirect::everything(Sidecar::Mark(MARK));
-    rules.include_inbound_ports.clone_from(&plan.include_inbound_ports);
-    rules.exclude_inbound_ports.extend(&plan.exclude_inbound_ports);
-    rules.exclude_outbound_ports.clone_from(&plan.exclude_outbound_ports);
-    rules.include_outbound_ranges.clone_from(&plan.include_outbound_ranges);
-    rules.exclude_outbound_ranges.clone_from(&plan.exclude_outbound_ranges);
-    rules
+fn rules(arguments: &[String]) -> Result<Redirect> {
+    let settings = RedirectSettings { mark: Some(MARK), ..RedirectSettings::read(arguments)? };
+    Ok(settings.rules())
 }
 
 async fn keep(pod: Rc<Pod>, plan: SidecarPlan, mut ends: watch::Receiver<bool>) {

@@ -1,5 +1,6 @@
 //! Answers to what is asked over the control socket.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::sync::mpsc;
 
+use crate::slips::listed;
 use crate::up::agent::exec;
 use crate::up::api::{Answer, Ask, CONTROLLER, Exec, Logs, ServiceState, State, Target, workload_kind};
 use crate::up::supervisor::reconcile::backend;
@@ -140,12 +142,12 @@ impl Mesh {
             all().filter(|(_, p)| meant(p)).max_by_key(|(_, p)| (p.ready(), !p.ending, p.agent().is_some()));
         found.with_context(|| {
             let names: Vec<&str> = all().map(|(_, p)| p.plan.name.as_str()).collect();
-            format!(
-                "no pod {:?} in namespace {}; there are: {}",
-                target.name,
-                target.namespace,
-                names.join(", ")
-            )
+            let elsewhere: BTreeSet<&str> = self.pods.values().map(|p| p.plan.namespace.as_str()).collect();
+            let there = match names.is_empty() {
+                false => format!("there are: {}", listed(names)),
+                true => format!("it has none; there are pods in: {} (choose with -n)", listed(elsewhere)),
+            };
+            format!("no pod {:?} in namespace {}; {there}", target.name, target.namespace)
         })
     }
 

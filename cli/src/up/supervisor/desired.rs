@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
+use weft_controller::inject::Namespace;
 use xxhash_rust::xxh64::xxh64;
 
 use crate::up::files::{Entity, Found, Problem};
@@ -42,7 +43,8 @@ impl Desired {
                 _ => {}
             }
         }
-        let labels = |namespace: &str| namespaces.get(namespace).copied().cloned().unwrap_or_default();
+        let none = Map::new();
+        let labels = |namespace: &str| namespaces.get(namespace).copied().unwrap_or(&none);
         for found in objects {
             match &found.entity {
                 Entity::Workload(kind, meta, spec) => {
@@ -69,28 +71,42 @@ impl Desired {
         References { config_maps: &self.config_maps, secrets: &self.secrets }
     }
 
-    fn workload(&mut self, found: &Found, before: &Self, namespace: Map, mut workload: Workload) {
+    fn workload(&mut self, found: &Found, before: &Self, namespace: &Map, mut workload: Workload) {
         workload.key.clone_from(&found.resource);
         let meta =
             Meta { name: workload.name.clone(), namespace: workload.namespace.clone(), ..Meta::default() };
-        let template = &mut workload.template.metadata;
-        template.namespace.clone_from(&workload.namespace);
-        workload.injected = plan::injected(&namespace, template);
-        if workload.injected {
-            // By this label the mesh knows that a pod has a sidecar.
-            template.labels.entry("security.istio.io/tlsMode".into()).or_insert_with(|| "istio".into());
-        }
-        if let Err(message) = plan::check(&meta, &workload.template, self.refs()) {
-            let of_template = workload.kind != Kind::Pod;
-            self.problem(found, if of_template { format!("spec.template.{message}") } else { message });
-            let Some(kept) = before.workloads.get(&workload.key) else { return };
-            workload = kept.clone();
-        } else {
-            workload.revision = self.revision(&workload);
+        workload.template.metadata.namespace.clone_from(&workload.namespace);
+        self.inject(found, namespace, &mut workload);
+        let within = if workload.kind == Kind::Pod { "" } else { "spec.template." };
+        match plan::check(&meta, &workload.template, self.refs()) {
+            Err(message) => {
+                self.problem(found, format!("{within}{message}"));
+                let Some(kept) = before.workloads.get(&workload.key) else { return };
+                workload = kept.clone();
+            }
+            Ok(warnings) => {
+                let warnings = warnings.into_iter().filter(|_| workload.injected);
+                self.warnings.extend(warnings.map(|message| found.problem(format!("{within}{message}"))));
+                workload.revision = self.revision(&workload);
+            }
         }
         match self.workloads.entry(workload.key.clone()) {
             Entry::Vacant(free) => drop(free.insert(workload)),
             Entry::Occupied(_) => self.problem(found, "is written twice; the first one counts".into()),
+        }
+    }
+
+    fn inject(&mut self, found: &Found, labels: &Map, workload: &mut Workload) {
+        let namespace = Namespace { name: &workload.namespace, labels };
+        match plan::injected(namespace, &workload.template) {
+            Ok(()) => {
+                workload.injected = true;
+                // By this label the mesh knows that a pod has a sidecar.
+                let labels = &mut workload.template.metadata.labels;
+                labels.entry("security.istio.io/tlsMode".into()).or_insert_with(|| "istio".into());
+            }
+            Err(why) if why.is_surprising() => self.warnings.push(found.problem(why.to_string())),
+            Err(_) => {}
         }
     }
 

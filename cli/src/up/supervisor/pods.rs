@@ -14,7 +14,6 @@ use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
-use weft_controller::inject::scrape::app_metrics;
 
 use crate::up::agent::{self, Order, Report, Surroundings};
 use crate::up::api::{Event, PodState};
@@ -22,7 +21,6 @@ use crate::up::manifest::Template;
 use crate::up::net::{self, PodAddress};
 use crate::up::plan::{self, PodPlan};
 use crate::up::process::{self, Reaper};
-use crate::up::proxy_config;
 use crate::up::rollout::{Kind, Workload};
 use crate::up::supervisor::{HOME, Input, Inputs, Mesh, pod_dir};
 use crate::up::values::Identity;
@@ -263,26 +261,21 @@ fn labelled(workload: &Workload, pod: &str) -> Template {
     template
 }
 
-/// Where a sidecar's metrics are.
-const METRICS_PORT: u16 = 15020;
-
 fn sidecar(plan: &PodPlan, template: &Template) -> Result<plan::SidecarPlan, String> {
-    let mut sidecar = plan::sidecar(&template.metadata)?;
+    let said = plan::annotated(&template.metadata)?;
     let addresses: Vec<String> = plan.address.all().iter().map(ToString::to_string).collect();
     let variable = |name: &str, value: String| (name.to_owned(), value);
-    sidecar.env = proxy_config::variables(&template.metadata)?;
-    let annotation = |key: &str| template.metadata.annotations.get(key).map(String::as_str);
-    sidecar.env.extend(app_metrics(annotation, METRICS_PORT).map(|at| variable("WEFT_APP_METRICS", at)));
+    let mut env = vec![variable("WEFT_WORKERS", "1".into())];
+    env.extend(said.env);
     // Ours come last: they hold.
-    sidecar.env.extend([
+    env.extend([
         variable("WEFT_POD_NAME", plan.name.clone()),
         variable("WEFT_POD_NAMESPACE", plan.namespace.clone()),
         variable("WEFT_POD_IPS", addresses.join(",")),
         variable("WEFT_SERVICE_ACCOUNT", template.spec.account().to_owned()),
         variable("WEFT_CONTROLLER", format!("https://{}:15012", net::GATEWAY)),
-        variable("WEFT_WORKERS", "1".into()),
     ]);
-    Ok(sidecar)
+    Ok(plan::SidecarPlan { env, redirect: said.redirect })
 }
 
 fn token_file(plan: &PodPlan) -> std::path::PathBuf {
