@@ -150,7 +150,7 @@ metadata: {name: client}
 spec:
   workloadSelector: {labels: {app: client}}
   egress:
-  - port: {number: 9080, protocol: HTTP, name: http}
+  - port: {number: 80, protocol: HTTP, name: http}
     bind: 127.0.0.1
     captureMode: NONE
     hosts: [./web.default.svc.cluster.local]
@@ -159,11 +159,15 @@ spec:
 #[test]
 fn an_explicit_listener_is_asked_by_its_own_address() {
     let dir = Dir::of("listener", &format!("{MESH}{LISTENER}"));
-    for url in ["http://127.0.0.1:9080/x", "http://localhost:9080/x"] {
+    for url in ["http://127.0.0.1/x", "http://localhost/x"] {
         let all = explain(&dir.mesh(), "deploy/client", url).unwrap();
         assert_eq!((all.verdict, all.endpoints.len()), (Verdict::Forwarded, 2), "{all:#?}");
         assert_eq!(all.service.as_deref(), Some("default/web.default.svc.cluster.local"));
     }
+    let other =
+        Dir::of("listener-other", &format!("{MESH}{}", LISTENER.replace("number: 80", "number: 9080")));
+    let none = explain(&other.mesh(), "deploy/client", "http://localhost:9080/").unwrap();
+    assert!(none.mend[0].contains("has port 9080"), "a listener is for Services of its own port: {none:#?}");
     // Where nothing is redirected, the listener is the way by the sidecar, and all else passes it by.
     let none = MESH.replace(
         "metadata: {labels: {app: client}}",
@@ -171,5 +175,22 @@ fn an_explicit_listener_is_asked_by_its_own_address() {
     );
     let dir = Dir::of("listener-none", &format!("{none}{LISTENER}"));
     let mtls = |url: &str| explain(&dir.mesh(), "deploy/client", url).unwrap().endpoints[0].mtls;
-    assert!(mtls("http://localhost:9080/") && !mtls("http://web/"));
+    assert!(mtls("http://localhost/") && !mtls("http://web/"));
+}
+
+#[test]
+fn what_stands_behind_a_name_is_told_with_its_port_or_that_there_is_none() {
+    let dir = Dir::of("behind", MESH);
+    let mesh = dir.mesh();
+    let ports = |target: &str| -> Vec<Option<u16>> {
+        mesh.behind("default", target).unwrap().iter().map(|(_, port)| *port).collect()
+    };
+    assert_eq!((ports("web"), ports("web:5432")), (vec![Some(8080); 2], vec![Some(5432); 2]));
+    assert_eq!((ports("deploy/web"), ports("web-1:8080")), (vec![None], vec![Some(8080)]));
+    let error = |namespace: &str, target: &str| mesh.behind(namespace, target).unwrap_err().to_string();
+    assert!(error("default", "web:99").contains("no such port, but 80, 5432"));
+    assert!(error("default", "web:http").contains("`http` is no port"));
+    assert!(error("shop", "web").contains("pods are in default (choose with -n)"));
+    let lost = explain(&mesh, "deploy/client", "http://wbe/").unwrap_err().to_string();
+    assert!(lost.contains("(did you mean web?)") && lost.ends_with("it has web"), "{lost}");
 }

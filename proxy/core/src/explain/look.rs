@@ -208,10 +208,17 @@ impl Look<'_> {
         }
         let Meaning::Shared(all) = &self.address.meaning else { return };
         let hosts: Vec<String> = all.iter().map(|one| one.target.service.host.to_string()).collect();
-        let mend = format!(
-            "the listener is for {}: name one of them in the Host header or the server name, or list the host in `egress.hosts`",
-            words::listed(&hosts, 6)
-        );
+        let mend = match hosts.is_empty() {
+            true => format!(
+                "no Service of `egress.hosts` has port {}: a listener is for Services with a port of its own number",
+                self.asked.dialled.port()
+            ),
+            false => format!(
+                "the listener is for {}: name one of them in the Host header or the server name, or list the host in \
+                 `egress.hosts`",
+                words::listed(&hosts, 6)
+            ),
+        };
         told.refused = Some(Refused::by(Reason::NoRoute, mend));
     }
 
