@@ -138,7 +138,7 @@ async fn json(arguments: &[&str], mesh: &str) -> Result<Value> {
 
 #[test]
 fn sidecars_are_reached_by_pod_and_by_workload() {
-    shop(async |_, reach| {
+    shop(async |mesh, reach| {
         let both = reach.sidecars("deploy/web").await?;
         assert_eq!(both.len(), 2);
         let certs: Value = serde_json::from_slice(&both[0].get("/certs").await?)?;
@@ -153,8 +153,28 @@ fn sidecars_are_reached_by_pod_and_by_workload() {
             let error = reach.sidecars(target).await.err().context("nobody is there")?;
             assert!(format!("{error:#}").contains(hint), "{error:#}");
         }
-        Ok(())
+        who_may_ask_what(mesh, &both[0].pod).await
     });
+}
+
+/// A Service, its pods by their workload and by name; and what there is not, which is no yes.
+async fn who_may_ask_what(mesh: &Mesh, pod: &str) -> Result<()> {
+    let cases = [
+        ("GET", "web", 0, "yes: "),
+        ("DELETE", "web", 1, "default/no-delete"),
+        ("GET", "deploy/web", 0, ":8080"),
+        ("DELETE", pod, 1, "default/no-delete"),
+        ("GET", "web:99", 2, "no port 99, but 80"),
+        ("GET", "wbe", 2, "did you mean web?"),
+    ];
+    for (method, target, expected, words) in cases {
+        let can = ["authz", "can", "ns/default/sa/client", method, target, "/"];
+        let (code, out, err) = weft(&can, mesh.name()).await?;
+        assert!(code == expected && format!("{out}{err}").contains(words), "{can:?}: {code}: {out}{err}");
+    }
+    let (code, _, err) = weft(&["explain", "-n", "shop", "deploy/web", "http://web/"], mesh.name()).await?;
+    assert!(code == 2 && err.contains("there are some in default (choose with -n)"), "{code}: {err}");
+    Ok(())
 }
 
 #[test]
