@@ -1,5 +1,7 @@
 //! Objects of a Kubernetes API server as they are: raw JSON, looks into it, and asking for it.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
 use http::Request;
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -75,6 +77,12 @@ pub fn namespace(object: &Value) -> &str {
 /// A label of an object.
 pub fn label<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
     object["metadata"]["labels"][key].as_str()
+}
+
+/// All labels of an object.
+pub fn labels(object: &Value) -> BTreeMap<String, String> {
+    let labels = object["metadata"]["labels"].as_object().into_iter().flatten();
+    labels.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
 }
 
 /// The items at a JSON pointer.

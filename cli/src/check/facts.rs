@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use serde_json::Value;
+use weft_controller::inject::{InjectionSettings, Injector, Namespace};
 
-use crate::objects::{self, at, label, name};
+use crate::objects::{self, at, name};
 
 /// What was found. What could not be asked for is absent.
 #[derive(Clone, Debug, Default)]
@@ -43,17 +44,13 @@ impl Facts {
         self.deployment.is_some()
     }
 
-    /// The revision that injects into a namespace, if one does: that which it names, or the default.
+    /// Whether this control plane injects into a namespace's pods that say nothing themselves: the injector's word.
     pub fn claims(&self, namespace: &Value) -> bool {
-        let asks = match label(namespace, "weft.dev/injection") {
-            Some("enabled") => true,
-            Some(_) => false,
-            None => {
-                label(namespace, "weft.dev/rev").is_some()
-                    || (label(namespace, "istio-injection") == Some("enabled") && !self.istio())
-            }
-        };
-        asks && label(namespace, "weft.dev/rev").unwrap_or("default") == self.revision
+        let labels = objects::labels(namespace);
+        let (revision, root) = (self.revision.clone(), self.root.clone());
+        let settings = InjectionSettings::default();
+        let injector = Injector { settings, revision, istio: self.istio(), root };
+        injector.select(Namespace { name: name(namespace), labels: &labels }, &Value::Null).is_ok()
     }
 
     /// Whether an Istio injects here too.

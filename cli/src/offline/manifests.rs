@@ -11,6 +11,7 @@ use weft_controller::inject::{InjectionSettings, Injector, Namespace, Outcome};
 use weft_controller::source::object::{Event, Object, ObjectId};
 use weft_controller::source::watch::Directories;
 
+use crate::objects::labels;
 use crate::up::manifest::{Meta, ServiceSpec};
 use crate::up::net::PodAddress;
 use crate::up::services::Addresses;
@@ -79,11 +80,8 @@ struct Expansion {
 impl Expansion {
     fn new(objects: &[Object]) -> Self {
         let is_namespace = |o: &&Object| o.id.group.is_empty() && &*o.id.kind == "Namespace";
-        let namespaces: BTreeMap<_, _> = objects
-            .iter()
-            .filter(is_namespace)
-            .map(|o| (o.id.name.to_string(), texts(&o.value["metadata"]["labels"])))
-            .collect();
+        let namespaces: BTreeMap<_, _> =
+            objects.iter().filter(is_namespace).map(|o| (o.id.name.to_string(), labels(&o.value))).collect();
         let says = |labels: &BTreeMap<String, String>| INJECTION.iter().any(|l| labels.contains_key(*l));
         let by_namespace = namespaces.values().any(says);
         let by_pod = objects.iter().filter_map(template).any(says_itself);
@@ -218,9 +216,4 @@ fn says_itself(template: &Value) -> bool {
     INJECT.iter().any(has)
         || !metadata["annotations"]["weft.dev/status"].is_null()
         || !metadata["labels"]["security.istio.io/tlsMode"].is_null()
-}
-
-fn texts(map: &Value) -> BTreeMap<String, String> {
-    let pairs = map.as_object().into_iter().flatten();
-    pairs.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
 }
