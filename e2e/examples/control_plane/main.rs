@@ -1,6 +1,6 @@
 //! What the control plane costs: a controller against a real API server, with many services and many sidecars.
 //!
-//! Makes services, pods with labels and accounts, their EndpointSlices, routes, rules and policies; starts a controller;
+//! Makes the kinds of our groups, services, pods with labels and accounts, their EndpointSlices, routes, rules and policies; starts a controller;
 //! connects sidecars (their end of the configuration stream, over TLS, without traffic) that each ask for ten services; then
 //! changes a weight, and an endpoint, and looks at who hears of it, when, and what that costs.
 //!

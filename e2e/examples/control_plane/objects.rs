@@ -1,12 +1,15 @@
-//! What is made in the API server: services of four pods each in twenty namespaces, routes, rules and policies.
+//! What is made in the API server: kinds, services of four pods each in twenty namespaces, routes, rules and policies.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use http::{Method, Request};
 use kube::Client;
 use serde_json::{Value, json};
+use weft_crds::crd;
+use weft_crds::kind::Origin;
 
 /// Pods of a service.
 pub(crate) const PODS: usize = 4;
@@ -19,6 +22,14 @@ const POLICIES: usize = 20;
 const NAMESPACES: usize = 20;
 /// The namespace of the control plane.
 const CONTROL_PLANE: &str = "weft-system";
+/// Kinds of which there are objects here.
+const MESH: [(&str, &str); 3] = [
+    ("networking", "virtualservices"),
+    ("networking", "destinationrules"),
+    ("security", "authorizationpolicies"),
+];
+/// How long it may take until kinds that were made are served.
+const SERVED: Duration = Duration::from_secs(30);
 /// Requests under way at a time.
 const AT_ONCE: usize = 32;
 
@@ -42,6 +53,7 @@ impl Objects {
     /// Makes everything that is not there yet.
     pub(crate) async fn make(client: Client, size: Size) -> Result<Self> {
         let mut objects = Self { client, size, addresses: Vec::new() };
+        objects.kinds().await?;
         objects.all([("/api/v1/namespaces".to_owned(), named(CONTROL_PLANE))].into_iter()).await?;
         objects.all((0..NAMESPACES).map(|n| ("/api/v1/namespaces".to_owned(), named(&namespace(n))))).await?;
         let account = |n| (format!("/api/v1/namespaces/{}/serviceaccounts", namespace(n)), named("a0"));
@@ -62,6 +74,20 @@ impl Objects {
         let policies = (0..POLICIES).map(|s| (mesh("security", "authorizationpolicies", s), policy(s)));
         objects.all(policies).await?;
         Ok(objects)
+    }
+
+    /// Makes the kinds of our groups, and waits until all that are used here are served.
+    async fn kinds(&self) -> Result<()> {
+        let list = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+        self.all(crd::crds(Origin::Weft).into_iter().map(|kind| (list.to_owned(), kind))).await?;
+        for (family, plural) in MESH {
+            let began = Instant::now();
+            while let Err(error) = self.request(Method::GET, mesh(family, plural, 0), &Value::Null).await {
+                ensure!(began.elapsed() < SERVED, "{error:#}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+        Ok(())
     }
 
     /// A token for each sidecar, bound to its pod.
@@ -109,7 +135,7 @@ impl Objects {
     pub(crate) async fn churn(&self, pods: usize) -> Result<()> {
         let start = tokio::time::Instant::now();
         for (done, s) in (0..self.size.services).cycle().take(pods / 2).enumerate() {
-            tokio::time::sleep_until(start + std::time::Duration::from_millis(20 * done as u64)).await;
+            tokio::time::sleep_until(start + Duration::from_millis(20 * done as u64)).await;
             let path = format!("{}/{}", list("pods", s), pod_name(s, 3));
             self.request(Method::DELETE, format!("{path}?gracePeriodSeconds=0"), &json!({})).await?;
             self.set_endpoints(s, PODS - 1).await?;
