@@ -36,6 +36,19 @@ fn webhooks_have_certificates_and_never_concern_the_system() {
     }
 }
 
+/// What it lacked would be missing quietly: a kind that is not followed, a status that is not written.
+#[test]
+fn nothing_that_the_controller_asks_for_is_forbidden() {
+    let Some(fixture) = fixture() else { return };
+    let _calm = fixture.calm();
+    let logs = ["logs", "--selector", "app.kubernetes.io/name=weft-controller", "--tail=-1", "--prefix"];
+    let logs = fixture.kubectl().within(ROOT).run(&logs).expect("logs");
+    assert!(logs.contains("leads"), "{logs}");
+    let refused: Vec<_> =
+        logs.lines().filter(|line| line.contains("orbidden") || line.contains("cannot ")).collect();
+    assert!(refused.is_empty(), "{refused:#?}");
+}
+
 fn certified(configuration: &Value) -> Result<()> {
     let webhooks = configuration["webhooks"].as_array().map(Vec::as_slice).unwrap_or_default();
     let all =
