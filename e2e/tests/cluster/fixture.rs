@@ -81,6 +81,13 @@ impl Fixture {
         self.helm(&arguments, Some(&chart()))
     }
 
+    /// Other values of the chart until what is returned goes.
+    pub(crate) fn changed(&self, values: &[&str]) -> Result<Changed<'_>> {
+        let changed = Changed(self);
+        self.install(values)?;
+        Ok(changed)
+    }
+
     /// `helm` in the control plane's namespace.
     pub(crate) fn helm(&self, arguments: &[&str], chart: Option<&Path>) -> Result<String> {
         let mut command = self.kubectl().program("helm");
@@ -91,6 +98,17 @@ impl Fixture {
         }
         succeeded(&command, &output)?;
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+}
+
+/// The chart has values of a test's own.
+pub(crate) struct Changed<'a>(&'a Fixture);
+
+impl Drop for Changed<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.install(&[]) {
+            self.0.say(format!("the chart's own values again: {error:#}"));
+        }
     }
 }
 

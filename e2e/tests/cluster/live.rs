@@ -1,14 +1,14 @@
-//! `weft proxy`, `weft tap` and `weft top` in a cluster: through the API server's port-forward, and what a user lacks who
+//! `weft proxy`, `weft tap`, `weft top` and `weft explain` in a cluster: through the API server's port-forward, and what a user lacks who
 //! may not use it.
 
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use weft_e2e::local::binary;
+use weft_e2e::kubectl::Kubectl;
 
 use crate::fixture::{LIMIT, fixture};
-use crate::space::{Space, all_succeeded};
+use crate::space::{Space, all_succeeded, answered};
 
 /// How long one tap may take to see what is asked of it.
 const TAP: &str = "60s";
@@ -28,16 +28,17 @@ fn sidecars_are_seen_through_the_api_server() {
     holds_what_is_meant(&space).expect("proxy");
     taps(&space).expect("tap");
     counts(&space).expect("top");
+    explains(&space).expect("explain");
     says_what_it_takes(&space).expect("permissions");
 }
 
 fn holds_what_is_meant(space: &Space<'_>) -> Result<()> {
-    let certs = json(space, &["proxy", "certs", "deploy/web", "-o", "json"])?;
+    let certs = space.weft_json(&["proxy", "certs", "deploy/web", "-o", "json"])?;
     let identity = certs["held"]["identity"].as_str().unwrap_or_default();
     ensure!(identity.ends_with(&format!("/ns/{}/sa/web", space.name())), "{certs}");
     // A change may be on its way.
-    let same = |_: &weft_e2e::kubectl::Kubectl| -> Result<()> {
-        let endpoints = json(space, &["proxy", "endpoints", "deploy/client", "-o", "json"])?;
+    let same = |_: &Kubectl| -> Result<()> {
+        let endpoints = space.weft_json(&["proxy", "endpoints", "deploy/client", "-o", "json"])?;
         ensure!(endpoints["difference"]["differences"] == Value::Array(Vec::new()), "{endpoints}");
         ensure!(endpoints["difference"]["known"] == true, "{endpoints}");
         Ok(())
@@ -47,7 +48,7 @@ fn holds_what_is_meant(space: &Space<'_>) -> Result<()> {
 
 fn taps(space: &Space<'_>) -> Result<()> {
     let arguments = ["tap", "deploy/web", "--path", "/seen", "-c", "20", "--for", TAP, "-o", "json"];
-    let mut command = weft(space, &arguments);
+    let mut command = space.weft(&arguments);
     let tapping = command.stdout(Stdio::piped()).spawn()?;
     let url = "http://web/seen";
     let loading = space.loading("deployment/client", &[url, "--duration", "10s", "--rate", "20"])?;
@@ -64,13 +65,43 @@ fn taps(space: &Space<'_>) -> Result<()> {
 
 fn counts(space: &Space<'_>) -> Result<()> {
     let loading = space.loading("deployment/client", &["http://web/", "--duration", "8s", "--rate", "50"])?;
-    let page = json(space, &["top", "deploy/client", "--once", "--interval", "4s", "-o", "json"])?;
+    let page = space.weft_json(&["top", "deploy/client", "--once", "--interval", "4s", "-o", "json"])?;
     all_succeeded(&loading.finish()?)?;
     let to = format!("{}/web", space.name());
     let row = page["rows"].as_array().into_iter().flatten().find(|row| row["destination"] == to.as_str());
     let row = row.with_context(|| page.to_string())?;
     ensure!(row["requests"].as_f64().is_some_and(|requests| requests > 0.0) && row["failed"] == 0.0, "{row}");
     Ok(())
+}
+
+/// Denies what begins with `/admin`.
+const NO_ADMIN: &str = "
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: no-admin}
+spec: {selector: {matchLabels: {app: web}}, action: DENY, rules: [{to: [{operation: {paths: [/admin*]}}]}]}
+";
+
+/// What the sidecars say of a request is what becomes of it.
+fn explains(space: &Space<'_>) -> Result<()> {
+    let forwarded = space.weft_json(&["explain", "deploy/client", "http://web/", "-o", "json"])?;
+    ensure!(forwarded["verdict"] == "forwarded", "{forwarded}");
+    ensure!(forwarded["endpoints"].as_array().is_some_and(|all| all.len() == 2), "{forwarded}");
+    space.apply(NO_ADMIN)?;
+    let refused = |_: &Kubectl| -> Result<()> {
+        let said = space.weft_json(&["explain", "deploy/client", "http://web/admin/x", "-o", "json"])?;
+        let policy = said["policy"].as_str().unwrap_or_default();
+        ensure!(
+            said["verdict"] == "refused" && said["status"] == 403 && policy.ends_with("/no-admin"),
+            "{said}"
+        );
+        Ok(())
+    };
+    space.kubectl().until("said to be refused", LIMIT, refused)?;
+    let happens = space.load("deployment/client", &["http://web/admin/x", "-n", "20"])?;
+    ensure!(answered(&happens, "403") == 20, "{happens:?}");
+    let others = space.load("deployment/client", &["http://web/", "-n", "20"])?;
+    all_succeeded(&others)
 }
 
 /// A user who may see pods and not forward ports is told what to ask for.
@@ -95,22 +126,9 @@ subjects: [{{kind: ServiceAccount, name: onlooker, namespace: {name}}}]
     config["users"][0]["user"] = serde_json::json!({ "token": token.trim() });
     let folder = std::env::temp_dir().join(format!("weft-onlooker-{}", std::process::id()));
     std::fs::write(&folder, config.to_string())?;
-    let output = weft(space, &["proxy", "certs", "deploy/web"]).env("KUBECONFIG", &folder).output()?;
+    let output = space.weft(&["proxy", "certs", "deploy/web"]).env("KUBECONFIG", &folder).output()?;
     std::fs::remove_file(&folder)?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(!output.status.success() && said.contains("pods/portforward"), "{said}");
     Ok(())
-}
-
-fn weft(space: &Space<'_>, arguments: &[&str]) -> Command {
-    let mut command = Command::new(binary());
-    command.args(arguments).args(["-n", space.name()]).env("KUBECONFIG", space.kubectl().kubeconfig());
-    command.stdin(Stdio::null());
-    command
-}
-
-fn json(space: &Space<'_>, arguments: &[&str]) -> Result<Value> {
-    let output = weft(space, arguments).output()?;
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    serde_json::from_str(&out).with_context(|| format!("{arguments:?}: {out}{err}"))
 }

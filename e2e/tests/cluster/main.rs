@@ -11,6 +11,8 @@ mod install;
 mod kinds;
 mod live;
 mod rolling;
+mod rotation;
 mod sample;
 mod space;
+mod start;
 mod strict;

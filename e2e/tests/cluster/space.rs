@@ -1,10 +1,12 @@
 //! A namespace of a test's own, and applications in it.
 
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 use weft::load::tally::Summary;
 use weft_e2e::kubectl::Kubectl;
+use weft_e2e::local::binary;
 
 use crate::fixture::{Fixture, ROOT, explain_control_plane};
 
@@ -79,6 +81,21 @@ impl<'a> Space<'a> {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = command.spawn().context("kubectl exec")?;
         Ok(Loading { child, what: format!("{command:?}") })
+    }
+
+    /// `weft` asked about this namespace, not started yet.
+    pub(crate) fn weft(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(binary());
+        command.args(arguments).args(["-n", self.name()]).env("KUBECONFIG", self.kubectl.kubeconfig());
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// The JSON that `weft` prints, whatever its exit code.
+    pub(crate) fn weft_json(&self, arguments: &[&str]) -> Result<Value> {
+        let output = self.weft(arguments).output()?;
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        serde_json::from_str(&out).with_context(|| format!("{arguments:?}: {out}{err}"))
     }
 
     fn explain(&self) -> String {
