@@ -29,8 +29,6 @@ use crate::source::object::{Event, Object, ObjectId, Place};
 
 /// The server ends a watch after so many seconds; then it goes on with another.
 const WATCH_SECONDS: u32 = 120;
-/// A watch that says nothing for so long, not even a bookmark, is taken for dead.
-const SILENCE: Duration = Duration::from_secs(WATCH_SECONDS as u64 + 5);
 /// Objects in a page of a list.
 const PAGE: u32 = 500;
 /// The annotation of the bookmark that ends a streamed list.
@@ -38,12 +36,28 @@ const LIST_ENDS: &str = "k8s.io/initial-events-end";
 /// What is older than the API server remembers.
 const GONE: u16 = 410;
 
+/// How long a follower waits.
+#[derive(Clone, Copy, Debug)]
+struct Patience {
+    /// A watch that says nothing for so long, not even a bookmark, is taken for dead.
+    silence: Duration,
+    /// The longest pause between two tries.
+    pause: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { silence: Duration::from_secs(u64::from(WATCH_SECONDS) + 5), pause: Duration::from_secs(30) }
+    }
+}
+
 /// Follows one resource and sends what it hears.
 pub struct Follower<F> {
     client: Client,
     resource: Resource,
     out: mpsc::Sender<Changes>,
     progress: Progress,
+    patience: Patience,
     /// Whether the server can stream its list.
     streams: bool,
     /// The version up to which all is known; `None` before the first list, and when the server has forgotten it.
@@ -77,8 +91,18 @@ impl<F: Fields> Follower<F> {
     /// A follower that has heard nothing yet.
     pub fn new(client: Client, resource: Resource, out: mpsc::Sender<Changes>, progress: Progress) -> Self {
         progress.begin(&resource.scope);
-        let (streams, at, namespaces) = (true, None, HashSet::new());
-        Self { client, resource, out, progress, streams, at, namespaces, fields: PhantomData }
+        let (patience, namespaces) = (Patience::default(), HashSet::new());
+        Self {
+            client,
+            resource,
+            out,
+            progress,
+            patience,
+            streams: true,
+            at: None,
+            namespaces,
+            fields: PhantomData,
+        }
     }
 
     /// Follows until nobody takes the events any more.
@@ -93,7 +117,7 @@ impl<F: Fields> Follower<F> {
                 Pause::Refused(status) => self.note(&kube::Error::Api(status)),
             };
             match wait {
-                true => sleep(backoff.next().unwrap_or(Duration::from_secs(30))).await,
+                true => sleep(backoff.next().unwrap_or(self.patience.pause).min(self.patience.pause)).await,
                 false => backoff.reset(),
             }
         }
@@ -182,7 +206,7 @@ impl<F: Fields> Follower<F> {
     async fn hear(&mut self, events: impl Stream<Item = Result<WatchEvent<Kept<F>>, kube::Error>>) -> Pause {
         let mut events = std::pin::pin!(events);
         loop {
-            let pause = match timeout(SILENCE, events.next()).await {
+            let pause = match timeout(self.patience.silence, events.next()).await {
                 Err(_) | Ok(None) => Some(Pause::Ended),
                 Ok(Some(Err(error))) => Some(Pause::Failed(error)),
                 Ok(Some(Ok(WatchEvent::Error(status)))) => Some(Pause::Refused(status)),
@@ -282,13 +306,15 @@ impl<F: Fields> Follower<F> {
         let request = Request::new(&self.resource.path).watch(parameters, version);
         let request = request.map_err(kube::Error::BuildRequest)?;
         let events = self.client.request_events::<Kept<F>>(request);
-        timeout(SILENCE, events).await.map_err(|_| kube::Error::Service("no answer in time".into()))?
+        timeout(self.patience.silence, events)
+            .await
+            .map_err(|_| kube::Error::Service("no answer in time".into()))?
     }
 
     async fn page(&self, parameters: &ListParams) -> Result<List<F>, kube::Error> {
         let request = Request::new(&self.resource.path).list(parameters);
         let request = request.map_err(kube::Error::BuildRequest)?;
-        let list = timeout(SILENCE, self.client.request::<List<F>>(request)).await;
+        let list = timeout(self.patience.silence, self.client.request::<List<F>>(request)).await;
         list.map_err(|_| kube::Error::Service("no answer in time".into()))?
     }
 }
@@ -315,3 +341,6 @@ fn reason(error: &kube::Error) -> String {
 fn number(version: &str) -> u64 {
     version.parse().unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;
