@@ -7,6 +7,8 @@ pub mod findings;
 pub mod common;
 /// Lists where maps belong.
 pub mod shape;
+/// The bounds that the API server keeps.
+pub mod bounds;
 /// The conditions of HTTP rules.
 pub mod http_match;
 /// What HTTP rules do.
@@ -132,10 +134,10 @@ fn is_mesh_settings(id: &ObjectId) -> bool {
 }
 
 fn mesh_kind(findings: &mut Findings, kind: Kind, origin: kind::Origin, object: &Object) -> Option<Fragment> {
-    let origin = origin_of(origin);
     let spec = object.value.get("spec").cloned().unwrap_or(Value::Null);
     shape::check(findings, kind, &spec);
-    let fragment = of_kind(findings, kind, origin, object);
+    let fragment = of_kind(findings, kind, origin_of(origin), object);
+    bounds::check(findings, kind, origin, &spec);
     for path in weft_crds::honoured::unhonoured(kind, &spec) {
         if !findings.unhonoured.iter().any(|known| known.path == path) {
             findings.unhonoured(path, "is not honoured yet");

@@ -46,12 +46,13 @@ fn walk(findings: &mut Findings, schema: &Value, value: &Value, path: &mut Strin
 }
 
 /// The schema of a field, by either spelling of its name, or of a map's values; null where there is none.
-fn field<'a>(schema: &'a Value, name: &str) -> &'a Value {
+pub(super) fn field<'a>(schema: &'a Value, name: &str) -> &'a Value {
     let Some(fields) = schema["properties"].as_object() else { return &schema["additionalProperties"] };
     fields.get(name).or_else(|| fields.get(&camel(name))).unwrap_or(&Value::Null)
 }
 
-fn camel(snake: &str) -> String {
+/// `trafficPolicy` for `traffic_policy`, and for itself.
+pub(super) fn camel(snake: &str) -> String {
     let mut words = snake.split('_');
     let first = words.next().unwrap_or_default().to_owned();
     words.fold(first, |mut name, word| {

@@ -1,6 +1,12 @@
-//! The API server takes the definitions, enforces what they say, and tells people of them.
+//! The API server takes the definitions, enforces what they say, and tells people of them; what it refuses is refused offline
+//! too.
+
+use std::path::Path;
 
 use serde_json::{Value, json};
+use weft_controller::check::check_changes;
+use weft_controller::report::Severity;
+use weft_controller::source::directory::{Directory, Files};
 use weft_crds::kind::{Kind, Origin};
 
 use crate::{manifest, namespace, refusal, server};
@@ -80,9 +86,23 @@ fn f5_what_makes_no_sense_is_refused_with_the_field() {
     ];
     for (kind, spec, field, reason) in cases.into_iter().flatten() {
         let api_version = kind.api_versions(Origin::Weft).next().expect("a version");
-        let said = refusal(&kubectl, &manifest(&api_version, kind.name(), "bad", &spec));
+        let text = manifest(&api_version, kind.name(), "bad", &spec);
+        let said = refusal(&kubectl, &text);
         assert!(said.contains(field) && said.contains(reason), "{field}: {reason}: {said}");
+        let offline = errors(&text);
+        assert!(offline.iter().any(|path| path.contains(field)), "{field}: {reason}: offline {offline:?}");
     }
+}
+
+/// The paths of what `weft validate` says is wrong, which asks no API server.
+fn errors(text: &str) -> Vec<String> {
+    let files = Files::from([(Path::new("bad.json").into(), Ok(text.into()))]);
+    let reports = check_changes(Directory::default().update(files)).reports;
+    reports
+        .into_iter()
+        .filter(|report| report.severity == Severity::Error)
+        .map(|report| report.field)
+        .collect()
 }
 
 fn two(a: Value, b: Value) -> Value {
