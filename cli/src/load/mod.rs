@@ -132,6 +132,9 @@ pub struct Run {
     workers: RefCell<Vec<tokio::task::JoinHandle<()>>>,
 }
 
+/// For how long requests that were not sent in time are sent later.
+const MADE_UP: Duration = Duration::from_secs(1);
+
 /// What the connections share.
 #[derive(Debug)]
 struct Shared {
@@ -232,7 +235,9 @@ impl Shared {
     /// Waits until one more request may go; false when there shall be none.
     async fn turn(&self) -> bool {
         if !self.gap.is_zero() {
-            let slot = self.next.get().max(Instant::now());
+            // Who is late makes up for it, but not for a standstill.
+            let now = Instant::now();
+            let slot = self.next.get().max(now.checked_sub(MADE_UP).unwrap_or(now));
             self.next.set(slot + self.gap);
             tokio::time::sleep_until(slot).await;
         }
