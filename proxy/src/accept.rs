@@ -167,7 +167,7 @@ mod tests {
         assert!(tcp.nodelay().unwrap());
         let socket = SockRef::from(&tcp);
         assert!(socket.keepalive().unwrap());
-        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(dial::USER_TIMEOUT));
+        assert_eq!(socket.tcp_user_timeout().unwrap(), None);
         let listening = SockRef::from(&first);
         assert_eq!(socket.tcp_keepalive_time().unwrap(), listening.tcp_keepalive_time().unwrap());
         assert_eq!(socket.tcp_keepalive_retries().unwrap(), listening.tcp_keepalive_retries().unwrap());

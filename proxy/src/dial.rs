@@ -1,6 +1,6 @@
 //! The one place that makes outgoing sockets: to upstreams, to the application, to the controller.
 //!
-//! Every socket gets the mark that keeps redirection from catching it, no delay, keepalive and a user timeout,
+//! Every socket gets the mark that keeps redirection from catching it, no delay, and keepalive,
 //! so that a peer which vanished without a word is noticed.
 
 use std::io;
@@ -11,10 +11,6 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpSocket, TcpStream};
 use weft_core::model::cluster::{ConnectionPolicy, TcpKeepalive as KeepalivePolicy};
 
-/// Data that is not acknowledged for so long ends a connection. A peer that vanished is noticed sooner, by
-/// [`crate::vigil`]; this is for what nobody waits on. Linux counts a closed window as silence too, even if the peer
-/// answers every probe, so it cannot be short.
-pub const USER_TIMEOUT: Duration = Duration::from_secs(300);
 /// Keepalive where no policy says otherwise.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
@@ -100,7 +96,6 @@ impl From<&ConnectionPolicy> for DialOptions {
 /// Those of `setsockopt`: the connection is gone.
 pub fn tune(socket: SockRef<'_>, keepalive: Option<KeepalivePolicy>) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
     socket.set_tcp_keepalive(&probes(keepalive))
 }
 
@@ -137,7 +132,8 @@ mod tests {
         let socket = SockRef::from(&stream);
         assert!(socket.tcp_nodelay().unwrap());
         assert!(socket.keepalive().unwrap());
-        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(USER_TIMEOUT));
+        // With one, Linux counts no probes: an idle connection would end when it is over, not before.
+        assert_eq!(socket.tcp_user_timeout().unwrap(), None);
         let unanswered = KEEPALIVE_IDLE + KEEPALIVE_INTERVAL * KEEPALIVE_PROBES;
         assert!(unanswered <= Duration::from_secs(30));
         assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEPALIVE_IDLE);

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::time::Duration;
 
 use http::{Request, header};
 use hyper::client::conn::{http1, http2};
@@ -21,6 +22,9 @@ use crate::http::version::{
     CONNECTION_WINDOW, HEADER_LIST, HTTP1_BUFFER, HttpVersion, SEND_BUFFER, STREAM_WINDOW,
 };
 use crate::io::Io;
+
+/// An upstream that reads nothing of what is written for so long is given up.
+const WRITE_TIME: Duration = Duration::from_secs(300);
 
 /// A connection.
 pub(super) enum Connection {
@@ -61,7 +65,8 @@ pub(super) async fn handshake(
     }
 }
 
-async fn http1_handshake(io: Io, open: OpenConnection) -> Result<Connection, ConnectFault> {
+async fn http1_handshake(mut io: Io, open: OpenConnection) -> Result<Connection, ConnectFault> {
+    io.limit_writes(WRITE_TIME);
     let asked = Asked::default();
     let guard = ClientGuard::new(io, Limits::default(), asked.clone(), Box::new(open));
     let mut builder = http1::Builder::new();
@@ -76,7 +81,8 @@ async fn http1_handshake(io: Io, open: OpenConnection) -> Result<Connection, Con
     Ok(Connection::Http1(Http1 { sender, asked, served: 0, idle_until: Instant::now() }))
 }
 
-async fn http2_handshake(io: Io, open: OpenConnection) -> Result<Connection, ConnectFault> {
+async fn http2_handshake(mut io: Io, open: OpenConnection) -> Result<Connection, ConnectFault> {
+    io.limit_writes(WRITE_TIME);
     let cork = Cork::new(io);
     let mut builder = http2::Builder::new(CorkedExecutor(cork.clone()));
     builder
