@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Result;
+use serde_json::Value;
 use weft_e2e::cluster::{self, ApiServer};
 use weft_e2e::kubectl::{Kubectl, succeeded};
 use weft_e2e::local::{Manifests, binary};
@@ -64,6 +65,33 @@ fn the_examples_of_tracing_are_what_the_controller_honours() {
     let output = Command::new(binary()).arg("validate").arg("-f").arg(files.path()).output().expect("weft");
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && said.contains("4 objects: valid"), "{said}");
+}
+
+/// What holds up a cluster while nobody answers must leave alone what brings the answer back.
+#[test]
+fn f16_a_cluster_can_recover_while_the_controller_is_away() {
+    let Some(helm) = cluster::program("helm") else { return };
+    let mut template = Command::new(helm);
+    template.args(["template", "weft", "-n", ROOT, "--kube-version", "1.33.0"]);
+    let made = template.args(["-s", "templates/webhooks.yaml"]).arg(chart()).output().expect("helm");
+    succeeded(&template, &made).expect("webhooks");
+    let documents: Vec<Value> =
+        serde_saphyr::from_multiple(&String::from_utf8_lossy(&made.stdout)).expect("manifests");
+    let webhooks = documents.iter().filter_map(|document| document["webhooks"].as_array()).flatten();
+    let (failing, passing): (Vec<_>, Vec<_>) =
+        webhooks.partition(|webhook| webhook["failurePolicy"] == "Fail");
+    assert!(!failing.is_empty() && !passing.is_empty(), "both kinds are there");
+    for webhook in failing {
+        let expressions = webhook["namespaceSelector"]["matchExpressions"].as_array();
+        let spares = |namespace: &str| {
+            let not_in = |e: &&Value| e["operator"] == "NotIn" && e["key"] == "kubernetes.io/metadata.name";
+            let named =
+                |e: &Value| e["values"].as_array().is_some_and(|all| all.iter().any(|v| v == namespace));
+            expressions.into_iter().flatten().filter(not_in).any(named)
+        };
+        assert!(spares("kube-system") && spares(ROOT), "{webhook}");
+    }
+    assert!(passing.iter().any(|webhook| webhook["rules"].to_string().contains("istio.io")));
 }
 
 #[test]

@@ -91,7 +91,7 @@ spec: {containers: [{name: outside, command: [sleep, infinity]}]}
 ";
 
 #[test]
-fn ipv6_through_two_sidecars() {
+fn g20_ipv6_through_two_sidecars() {
     let clients = format!("{}{}", client("client", "pass"), client("denied", "pass"));
     let Some(manifests) = Manifests::of(&["curl"], &format!("{ECHO}{ECHO_V6}{clients}{INJECTED}")) else {
         return;

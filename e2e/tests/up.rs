@@ -128,7 +128,7 @@ fn an_application_reaches_itself_through_its_service() {
 }
 
 #[test]
-fn sidecars_serve_on_without_the_controller_and_after_a_restart() {
+fn f8_f14_g7_sidecars_serve_on_without_the_controller_and_after_a_restart() {
     let Some(manifests) = Manifests::of(&["curl"], &format!("{WEB}{INJECTED}")) else { return };
     manifests.run(async |mesh, _| {
         let ask = format!("{CURL} http://web/");

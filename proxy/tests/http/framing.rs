@@ -107,7 +107,7 @@ async fn a6_a_bad_chunk_aborts_the_upstream_and_is_the_clients_fault() {
 }
 
 #[tokio::test]
-async fn b1_b2_b5_b15_hosts_and_methods() {
+async fn b1_b2_b5_b15_g22_hosts_and_methods() {
     on_worker(async {
         let close = "Connection: close\r\n\r\n";
         for (head, status, reason) in [

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::support::{Ca, Sidecar, application, local, service, with_policies, with_port, workload};
+use crate::support::{
+    Ca, Sidecar, application, local, service, service_at, with_policies, with_port, workload,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -201,7 +203,7 @@ async fn e6_a_denied_connection_is_reset_and_names_its_policy() {
 }
 
 #[tokio::test]
-async fn e2_a_policy_that_is_tightened_cuts_what_it_forbids_and_nothing_else() {
+async fn d17_e2_a_policy_that_is_tightened_cuts_what_it_forbids_and_nothing_else() {
     local(async {
         let mut pair = pair(Setup::default(), echo).await;
         let mut tcp = TcpStream::connect(pair.entry).await.unwrap();
@@ -235,6 +237,28 @@ async fn d3_a_server_that_shakes_no_hands_is_given_up() {
         assert_eq!(ask(pair.entry, b"hello").await, b"");
         let seen = pair.client.metrics().await;
         assert!(seen.contains("reason=\"tls_handshake\""), "{seen}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn g9_an_opaque_connection_passes_over_endpoints_that_cannot_be_reached() {
+    local(async {
+        let mut pair = pair(Setup { mode: MtlsMode::Strict, ..Setup::default() }, echo).await;
+        let good = pair.server.incoming(pair.target()).await;
+        let refuses = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
+        let (no_tls, asked) = application(|mut tcp| async move {
+            tcp.write_all(b"220 no TLS here\r\n").await.ok();
+        })
+        .await;
+        let db = Some("spiffe://cluster.local/ns/default/sa/db");
+        pair.client.tell(service_at(Protocol::Tcp, &[refuses, no_tls, good], db));
+        for _ in 0..12 {
+            assert_eq!(ask(pair.entry, b"hello").await, b"hello");
+        }
+        assert_eq!(pair.reached.get(), 12);
+        assert!(asked.get() > 0, "one that could not be used was asked");
+        assert!(!pair.client.metrics().await.contains("weft_rejected_total{"), "nothing was refused");
     })
     .await;
 }

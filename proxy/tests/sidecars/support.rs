@@ -310,6 +310,15 @@ pub(crate) fn service_name() -> ServiceName {
 
 /// A service of one port, its address, and one endpoint which is meshed where an identity is given.
 pub(crate) fn service(protocol: Protocol, endpoint: SocketAddr, identity: Option<&str>) -> Vec<Resource> {
+    service_at(protocol, &[endpoint], identity)
+}
+
+/// The same with several endpoints.
+pub(crate) fn service_at(
+    protocol: Protocol,
+    endpoints: &[SocketAddr],
+    identity: Option<&str>,
+) -> Vec<Resource> {
     let name = service_name();
     let cluster = ClusterName { service: name.clone(), port: SERVICE_PORT, subset: None };
     let port = ServicePort {
@@ -330,7 +339,7 @@ pub(crate) fn service(protocol: Protocol, endpoint: SocketAddr, identity: Option
     };
     let slice = EndpointSlice {
         name: SliceName { service: name.clone(), slice: 0 },
-        endpoints: vec![Arc::new(endpoint_at(endpoint, identity))],
+        endpoints: endpoints.iter().map(|at| Arc::new(endpoint_at(*at, identity))).collect(),
     };
     let key = AddressKey::new(SERVICE_IP.into(), SERVICE_PORT);
     let meaning = Meaning::Service(ServicePortRef { service: name, port: SERVICE_PORT });

@@ -417,7 +417,7 @@ async fn d13_a_certificate_that_has_ended_is_not_shown() {
 }
 
 #[tokio::test]
-async fn d16_no_session_is_resumed_and_the_key_exchange_is_post_quantum() {
+async fn d8_d16_no_session_is_resumed_and_the_key_exchange_is_post_quantum() {
     let ca = Ca::new("cluster.local");
     let (server, _) = end(ca.issue("db"), &[&ca]);
     let client = raw_client(Some(ca.issue("web")));
