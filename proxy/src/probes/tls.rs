@@ -1,7 +1,7 @@
 //! TLS for probes: like the kubelet, it believes any certificate, for what is asked is whether somebody answers.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -11,6 +11,9 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::HttpGet;
+
+/// The same for every probe.
+static CONFIG: LazyLock<Result<Arc<ClientConfig>, Error>> = LazyLock::new(config);
 
 /// Shakes hands; the name is that of the Host header, where one is written.
 pub(super) async fn connect(
@@ -23,7 +26,7 @@ pub(super) async fn connect(
     let name = host
         .and_then(|host| ServerName::try_from(host).ok())
         .unwrap_or(ServerName::IpAddress(at.ip().into()));
-    let connector = TlsConnector::from(config().map_err(|e| e.to_string())?);
+    let connector = TlsConnector::from(CONFIG.clone().map_err(|e| e.to_string())?);
     connector.connect(name, tcp).await.map_err(|e| format!("{at}: TLS: {e}"))
 }
 
