@@ -1,7 +1,7 @@
 //! Streams of HTTP/2 whose client takes nothing of its response (hardening C7).
 //!
 //! The library does not say what the task of a stream waits for, nor does it ask for a body's next frame while the
-//! client leaves no room for the last one. So a body tells its connection's [`Turn`] when it is asked: a task that ends
+//! client leaves no room for the last one. So a body tells its connection's `Turn` when it is asked: a task that ends
 //! its turn without having asked the body that it asked before waits for the client.
 
 use std::cell::Cell;
