@@ -1,17 +1,6 @@
-//! What was meant by a name that is not there.
+//! What there is instead of a name that is not there.
 
-/// The most changes of a letter that make one name of another.
-const MOST: usize = 2;
-
-/// ` (did you mean NAME?)`; empty where no name that there is comes close.
-pub fn hint<'a>(written: &str, there: impl IntoIterator<Item = &'a str>) -> String {
-    let far = |name: &str| strsim::osa_distance(written, name);
-    let near = there
-        .into_iter()
-        .map(|name| (far(name), name))
-        .filter(|(far, name)| *far > 0 && *far <= MOST && *far < name.chars().count());
-    near.min().map_or_else(String::new, |(_, name)| format!(" (did you mean {name}?)"))
-}
+pub use weft_crds::slips::hint;
 
 /// Names in a sentence: the first ones, and how many more there are.
 pub fn listed<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
@@ -26,13 +15,6 @@ pub fn listed<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_name_that_is_close_is_hinted_at() {
-        assert_eq!(hint("crat", ["web", "cart", "card"]), " (did you mean cart?)");
-        assert_eq!(hint("cart", ["web", "cart"]), "");
-        assert_eq!(hint("x", ["a", "bc"]), "");
-    }
 
     #[test]
     fn long_lists_are_cut() {

@@ -4,6 +4,8 @@ use std::fmt;
 
 use thiserror::Error;
 
+use crate::slips;
+
 /// The kinds that Weft honours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
@@ -370,9 +372,11 @@ fn known() -> String {
     names.join(", ")
 }
 
-/// What may have been meant: a kind in other capitals or under another group.
+/// What may have been meant: a kind in other capitals or under another group, or with a letter that slipped.
 fn hint(name: &str) -> String {
-    match Kind::ALL.into_iter().find(|kind| kind.name().eq_ignore_ascii_case(name)) {
+    let near = slips::near(name, Kind::ALL.into_iter().map(Kind::name));
+    let meant = |kind: &Kind| kind.name().eq_ignore_ascii_case(name) || Some(kind.name()) == near;
+    match Kind::ALL.into_iter().find(meant) {
         Some(kind) => format!(
             " (did you mean kind {kind} of {} or {}?)",
             kind.group(Origin::Weft),
@@ -431,6 +435,8 @@ mod tests {
         assert!(unknown("v1", "Frobnicator").contains("known are VirtualService (networking.weft.dev), "));
         assert!(
             unknown("networking.istio.io/v1", "virtualservice").contains("did you mean kind VirtualService")
+                && unknown("networking.istio.io/v1", "VirtualServce")
+                    .contains("did you mean kind VirtualService")
         );
         assert!(unknown("security.istio.io/v1", "VirtualService").contains("networking.istio.io"));
         assert!(unknown("gateway.networking.k8s.io/v1", "Gateway").contains("is not known"));

@@ -7,6 +7,9 @@
 /// Numbers and durations as they were written.
 pub mod scalar;
 
+/// Names that are not known.
+pub mod slips;
+
 /// The frame around every object.
 pub mod meta;
 

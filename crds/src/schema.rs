@@ -14,6 +14,7 @@ use crate::kind::{Kind, Origin};
 use crate::peer_authentication::PeerAuthentication;
 use crate::refine::refine;
 use crate::sidecar::Sidecar;
+use crate::slips;
 use crate::telemetry::Telemetry;
 use crate::virtual_service::VirtualService;
 
@@ -36,6 +37,24 @@ pub fn spec(kind: Kind) -> Value {
     };
     structural(&mut schema);
     schema
+}
+
+/// The field of a kind that was meant by one that there is not: `spec.http[0].timeout` by `spec.http[0].tiemout`.
+pub fn meant(kind: Kind, path: &str) -> Option<String> {
+    let path = path.strip_prefix("spec.")?;
+    let (parents, last) = path.rsplit_once('.').unwrap_or(("", path));
+    let spec = spec(kind);
+    let mut node = &spec;
+    for segment in parents.split('.').filter(|segment| !segment.is_empty()) {
+        let mut parts = segment.split('[');
+        let name = parts.next()?;
+        node = node["properties"].get(name).or_else(|| node.get("additionalProperties"))?;
+        for _ in parts {
+            node = node.get("items")?;
+        }
+    }
+    let known = node["properties"].as_object()?.keys().map(String::as_str);
+    slips::near(last, known).map(str::to_owned)
 }
 
 fn derived<T: JsonSchema>() -> Value {
@@ -116,6 +135,26 @@ fn unfold_description(schema: &mut Map<String, Value>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_field_that_slipped_is_told_by_its_place() {
+        let meant = |path: &str| meant(Kind::VirtualService, path);
+        assert_eq!(meant("spec.http[0].tiemout").as_deref(), Some("timeout"));
+        assert_eq!(meant("spec.http[0].match[1].uri.prefx").as_deref(), Some("prefix"));
+        assert_eq!(meant("spec.http[0].match[1].headers.end-user.exat").as_deref(), Some("exact"));
+        assert_eq!(meant("spec.hots").as_deref(), Some("hosts"));
+        for path in [
+            "spec.http[0].nonsense",
+            "spec.hosts[0].x",
+            "spec.no.such",
+            "status.x",
+            "spec",
+            "spec.",
+            "spec.[[",
+        ] {
+            assert_eq!(meant(path), None, "{path}");
+        }
+    }
 
     #[test]
     fn every_field_of_a_spec_is_described() {

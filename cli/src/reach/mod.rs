@@ -92,7 +92,7 @@ pub struct Sidecar {
 #[derive(Clone)]
 pub enum Sender {
     /// A pod with a sidecar that runs.
-    Meshed(Sidecar),
+    Meshed(Box<Sidecar>),
     /// A pod without one.
     Bare(Bare),
 }
@@ -187,7 +187,7 @@ impl Reach {
         };
         match bare {
             Some(bare) => Ok(Sender::Bare(bare)),
-            None => Ok(Sender::Meshed(self.sidecar(target).await?)),
+            None => Ok(Sender::Meshed(Box::new(self.sidecar(target).await?))),
         }
     }
 

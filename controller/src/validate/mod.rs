@@ -50,6 +50,7 @@ use weft_crds::core::{self, CoreKind};
 use weft_crds::decode::{self, decode_object};
 use weft_crds::kind::{self, Kind, LookupError};
 use weft_crds::meta::ObjectMeta;
+use weft_crds::schema;
 
 use self::findings::Findings;
 use crate::fragment::mesh::Mesh;
@@ -239,11 +240,9 @@ fn typed<S: Default + DeserializeOwned>(
     }
     match decode_object::<S>(&object.value) {
         Ok(decoded) => {
-            for path in decoded.unknown {
-                findings.error(
-                    path,
-                    "is not known; look for a slip of the pen, or a field of another kind or version",
-                );
+            for (nth, path) in decoded.unknown.into_iter().enumerate() {
+                let meant = if nth < HINTS { meant(object, &path) } else { None };
+                findings.error(path, unknown(meant));
             }
             for path in decoded.nulls {
                 findings.warn(path, "is null, which counts as not written");
@@ -254,6 +253,22 @@ fn typed<S: Default + DeserializeOwned>(
             findings.error(error.path, error.reason);
             None
         }
+    }
+}
+
+/// Of so many fields of an object that no type knows it is looked what was meant: that takes the kind's schema.
+const HINTS: usize = 8;
+
+fn meant(object: &Object, path: &str) -> Option<String> {
+    let kind = Kind::ALL.into_iter().find(|kind| kind.name() == &*object.id.kind)?;
+    schema::meant(kind, path)
+}
+
+/// Why a field is refused that no type knows.
+fn unknown(meant: Option<String>) -> String {
+    match meant {
+        Some(field) => format!("is not known (did you mean {field}?)"),
+        None => "is not known; look for a slip of the pen, or a field of another kind or version".to_owned(),
     }
 }
 
