@@ -67,11 +67,12 @@ fn check_path(parts: &mut Parts, rules: PathRules) -> Result<(), Refusal> {
     set_path(parts, &normal).ok_or(Refusal::from(Reason::BadPath))
 }
 
-/// Replaces the path; the query stays, unless the new path brings one. `None`: it can stand in no target.
+/// Replaces the path; the query stays, behind the one that the new path may bring. `None`: it can stand in no target.
 pub fn set_path(parts: &mut Parts, path: &str) -> Option<()> {
     let whole = match parts.uri.query() {
-        Some(query) if !path.contains('?') => format!("{path}?{query}"),
-        _ => path.to_owned(),
+        Some(query) if path.contains('?') => format!("{path}&{query}"),
+        Some(query) => format!("{path}?{query}"),
+        None => path.to_owned(),
     };
     let new = PathAndQuery::from_maybe_shared(Bytes::from(whole)).ok()?;
     let mut uri = std::mem::take(&mut parts.uri).into_parts();
@@ -154,6 +155,8 @@ mod tests {
             (parts.uri.to_string().as_str(), &parts.headers[HOST]),
             ("/b?q", &"new:81".parse().unwrap())
         );
+        set_path(&mut parts, "/c?p").unwrap();
+        assert_eq!(parts.uri, "/c?p&q", "what the client asked for is not lost");
         assert_eq!(set_path(&mut parts, "/ \u{7f}"), None);
     }
 }
