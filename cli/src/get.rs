@@ -18,10 +18,14 @@ use crate::up::{Mesh, State};
 #[command(after_help = "Examples:
   weft get                  everything
   weft get pods -o json
+  weft get pods -n shop     of one namespace
   weft get sidecars         what each sidecar was told, and whether it took it")]
 pub struct Get {
     #[command(flatten)]
     which: Which,
+    /// Of one namespace only
+    #[arg(short, long)]
+    namespace: Option<String>,
     /// What to show; everything when not given
     #[arg(value_enum)]
     what: Option<What>,
@@ -59,9 +63,14 @@ pub enum Format {
 /// When there is none of this name.
 pub async fn get(args: Get) -> Result<ExitCode> {
     let mesh = Mesh::find(&args.which.mesh)?;
-    let state = mesh.state().await?;
+    let state = within(mesh.state().await?, args.namespace.as_deref());
     let wants = |what| args.what.is_none() || args.what == Some(what);
-    let sidecars = if wants(What::Sidecars) { sidecars(&mesh).await } else { Value::Null };
+    let mut sidecars = if wants(What::Sidecars) { sidecars(&mesh).await } else { Value::Null };
+    if let (Some(namespace), Some(all)) =
+        (&args.namespace, sidecars.pointer_mut("/sync/sidecars").and_then(Value::as_array_mut))
+    {
+        all.retain(|sidecar| sidecar["namespace"] == json!(namespace));
+    }
     if args.output == Format::Json {
         output::pretty(&as_json(&state, &sidecars, args.what));
         return Ok(ExitCode::SUCCESS);
@@ -79,6 +88,15 @@ pub async fn get(args: Get) -> Result<ExitCode> {
     output::raw(&parts.join("\n"));
     state.errors.iter().for_each(output::problem);
     Ok(ExitCode::SUCCESS)
+}
+
+/// What is in a namespace; all where none is named.
+fn within(mut state: State, namespace: Option<&str>) -> State {
+    if let Some(namespace) = namespace {
+        state.pods.retain(|pod| pod.namespace == namespace);
+        state.services.retain(|service| service.namespace == namespace);
+    }
+    state
 }
 
 /// What the controller says of its sidecars and of the manifests, or why it says nothing.
@@ -269,6 +287,16 @@ mod tests {
         ]));
         assert_eq!(in_words(&all), "in force: 1 address, 2 services, 1 workload");
         assert_eq!(in_words(&sidecar(json!([]))), "in force: nothing yet");
+    }
+
+    #[test]
+    fn a_namespace_has_its_own_only() {
+        let pod = |namespace: &str| PodState { namespace: namespace.into(), ..PodState::default() };
+        let state = || State { pods: vec![pod("shop"), pod("other")], ..State::default() };
+        assert_eq!(
+            (within(state(), Some("shop")).pods, within(state(), None).pods.len()),
+            (vec![pod("shop")], 2)
+        );
     }
 
     #[test]

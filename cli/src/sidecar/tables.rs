@@ -10,12 +10,11 @@ pub(super) fn routes(services: &Value) -> String {
     let mut table = Table::new(&["SERVICE", "PORT", "PROTOCOL", "#", "MATCH", "TO", "OBJECT"]);
     for service in list(services) {
         for port in list(&service["ports"]) {
-            let rules = list(&port["http"]).iter().chain(list(&port["tcp"])).enumerate();
-            for (number, rule) in rules {
+            for (number, half, rule) in rules(port) {
                 table.row(vec![
                     host(text(service, "name")),
                     number_of(&port["port"]),
-                    text(port, "protocol").to_lowercase(),
+                    half,
                     number.to_string(),
                     matches(rule),
                     action(rule),
@@ -25,6 +24,21 @@ pub(super) fn routes(services: &Value) -> String {
         }
     }
     or_nothing(table, services, "no service was asked for yet: sidecars ask when traffic goes there\n")
+}
+
+/// The rules that a port can take, numbered, each with what it is for: its protocol; the half of it where bytes decide.
+fn rules(port: &Value) -> impl Iterator<Item = (usize, String, &Value)> {
+    let protocol = text(port, "protocol").to_lowercase();
+    let (http, tcp) = match protocol.as_str() {
+        "http" | "http2" | "grpc" => (Some(protocol), None),
+        "auto" => (Some("auto: http".to_owned()), Some("auto: tcp".to_owned())),
+        _ => (None, Some(protocol)),
+    };
+    let half = |label: Option<String>, key: &'static str| {
+        let rules = label.into_iter().flat_map(move |label| std::iter::repeat(label).zip(list(&port[key])));
+        rules.enumerate().map(|(number, (label, rule))| (number, label, rule))
+    };
+    half(http, "http").chain(half(tcp, "tcp"))
 }
 
 /// Clusters, with what is under way.
@@ -246,6 +260,18 @@ mod tests {
         assert!(rows[0].contains("path exact /x") && rows[0].contains("redirect 301"), "{text}");
         assert!(rows[1].contains("any") && rows[1].contains("80 web|v1, 20 web|v2"), "{text}");
         assert!(routes(&json!([])).contains("when traffic goes there"));
+    }
+
+    #[test]
+    fn a_port_shows_the_rules_of_its_protocol_only() {
+        let rule =
+            json!({"source": "default", "matches": [], "destinations": [{"cluster": "web", "weight": 1}]});
+        let shown = |protocol: &str| {
+            let port = json!({"port": 80, "protocol": protocol, "http": [rule], "tcp": [rule]});
+            rules(&port).map(|(number, label, _)| format!("{number} {label}")).collect::<Vec<_>>()
+        };
+        assert_eq!((shown("Grpc"), shown("Tls")), (vec!["0 grpc".to_owned()], vec!["0 tls".to_owned()]));
+        assert_eq!(shown("Auto"), ["0 auto: http", "0 auto: tcp"]);
     }
 
     #[test]
