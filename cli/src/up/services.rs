@@ -217,7 +217,9 @@ fn headless(text: &mut String, service: &Service, pods: &[Backend<'_>], namespac
 }
 
 fn names(name: &str, theirs: &str, ours: &str) -> String {
-    let full = format!("{name}.{theirs} {name}.{theirs}.svc {name}.{theirs}.svc.cluster.local");
+    let (short, whole) = (format!("{name}.{theirs}.svc"), format!("{name}.{theirs}.svc.cluster.local"));
+    // Whoever writes the last dot asks for just this line: libraries compare it with the dot.
+    let full = format!("{name}.{theirs} {short} {whole} {whole}.");
     if theirs == ours { format!("{name} {full}") } else { full }
 }
 
@@ -291,10 +293,9 @@ mod tests {
         let rules = service.rules(&pods);
         assert_eq!(rules[0].endpoints, [(IpAddr::from([10, 244, 0, 2]), 8080)]);
         let text = hosts("default", std::slice::from_ref(&service), &pods);
-        assert!(
-            text.contains("\n10.96.0.1 web web.default web.default.svc web.default.svc.cluster.local\n"),
-            "{text}"
-        );
+        let names =
+            "web web.default web.default.svc web.default.svc.cluster.local web.default.svc.cluster.local.";
+        assert!(text.contains(&format!("\n10.96.0.1 {names}\n")), "{text}");
         assert!(hosts("other", &[service], &pods).contains("\n10.96.0.1 web.default web.default.svc"));
     }
 }
