@@ -83,7 +83,8 @@ pub struct Down {
 With -c weft-proxy the command has the sidecar's rights in the pod's network: 127.0.0.1 is the pod's own, and what goes \
 elsewhere is redirected as the application's is. Only the sidecar itself marks its packets as its own.
 
-The exit code is the command's; 128 and the signal's number when it was killed; 125 when it could not be started.")]
+The exit code is the command's; 128 and the signal's number when it was killed; 127 and 126 \
+when there is no such command, or it is none; 125 when nothing could be started.")]
 pub struct ExecArgs {
     #[command(flatten)]
     place: Where,

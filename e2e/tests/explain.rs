@@ -32,6 +32,22 @@ apiVersion: v1
 kind: Pod
 metadata: {name: outside, labels: {app: outside, sidecar.istio.io/inject: 'false'}}
 spec: {serviceAccountName: outside, containers: [{name: c, command: [sleep, infinity]}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: kept}
+spec: {selector: {app: kept}, ports: [{name: http, port: 80, targetPort: 8080}, {name: http-kept, port: 82, targetPort: 8082}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: kept, labels: {app: kept}, annotations: {traffic.sidecar.istio.io/excludeInboundPorts: '8082'}}
+spec:
+  containers: [{name: c, image: weft/echo, args: [--http, '8080', --http, '8082'], readinessProbe: {httpGet: {port: 8082}}}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: direct, labels: {app: direct}, annotations: {traffic.sidecar.istio.io/excludeOutboundPorts: '80,82'}}
+spec: {containers: [{name: c, command: [sleep, infinity]}]}
 ";
 
 const RULES: &str = "
@@ -129,6 +145,11 @@ const CASES: &[Case] = &[
     ("deploy/client", "GET", "http://web:99/", &[]),
     ("deploy/client", "GET", "http://empty/", &[]),
     ("deploy/client", "GET", "http://strict/", &[]),
+    ("deploy/client", "GET", "http://kept/", &[]),
+    ("deploy/client", "GET", "http://kept:82/", &[]),
+    ("direct", "GET", "http://kept/", &[]),
+    ("direct", "GET", "http://kept:82/", &[]),
+    ("direct", "GET", "http://strict/", &[]),
     ("deploy/other", "GET", "http://web/", &[]),
     ("deploy/other", "GET", "http://web/", &["x-token: let-me-see"]),
 ];

@@ -10,10 +10,10 @@ use weft_core::explain::told::{Access, Ask, ClientSide, EndpointTold, Sent, Serv
 use weft_core::explain::{Came, policy, server};
 use weft_core::identity::SpiffeId;
 
-use crate::explain::live::ask;
+use crate::explain::live::{Servers, ask};
 use crate::explain::question::{doubt, header, with_host};
 use crate::explain::source::{Source, answered};
-use crate::offline::{Offline, host_and_port, principal};
+use crate::offline::{Offline, host_and_port, intercepted, principal};
 use crate::output::{self, Format, Table};
 use crate::reach::{Reach, Sidecar};
 use crate::slips::listed;
@@ -158,7 +158,10 @@ async fn can(args: &Can) -> Result<ExitCode> {
         None => of_sidecars(args, &args.from.place.reach().await?).await?,
     };
     if pods.is_empty() {
-        bail!("no pod of {} has a sidecar: no policy is in force there, everyone gets in", args.target);
+        bail!(
+            "{}: no sidecar of its pods sees what comes there: no policy is in force, everyone gets in",
+            args.target
+        );
     }
     let answer = Answer::of(pods);
     match args.from.output {
@@ -177,6 +180,9 @@ fn of_manifests(args: &Can, mesh: &Offline) -> Result<Vec<ServerSide>> {
         let ip = pod.addresses.first().context("the pod has no address")?;
         let workload = mesh.workload(&pod.meta.name)?;
         let port = served(*port, &policy::access(&workload), &args.target)?;
+        if !intercepted(pod).takes_inbound(port) {
+            continue;
+        }
         let (peer, to, request) = (peer.clone(), SocketAddr::new(*ip, port), request(args));
         pods.push(server(&workload, &Came { peer, sni: None, source, to, request }));
     }
@@ -213,20 +219,22 @@ async fn of_sidecars(args: &Can, reach: &Reach) -> Result<Vec<ServerSide>> {
     };
     let mut asked = Vec::new();
     if named.is_empty() {
+        let mut servers = Servers::new(reach);
         for to in endpoints(args, reach, any, (host, port.unwrap_or(80))).await? {
-            let at = all.iter().find(|s| s.pod == to.pod && s.namespace == to.namespace);
-            asked.extend(at.map(|sidecar| (sidecar, to.address)));
+            asked.extend(servers.sidecar(&to).await?.map(|sidecar| (sidecar, to.address)));
         }
     }
-    for sidecar in &named {
-        let port = served(port, &ask(sidecar, &Ask::Access).await?, &args.target)?;
+    for sidecar in named {
+        let port = served(port, &ask(&sidecar, &Ask::Access).await?, &args.target)?;
         let ip = sidecar.address.with_context(|| format!("{} has no address yet", sidecar.name()))?;
         asked.push((sidecar, SocketAddr::new(ip, port)));
     }
     let mut pods = Vec::new();
-    for (sidecar, to) in asked {
+    for (sidecar, to) in
+        asked.into_iter().filter(|(sidecar, to)| sidecar.intercepted.takes_inbound(to.port()))
+    {
         let (peer, request) = (peer.clone(), request(args));
-        pods.push(ask(sidecar, &Ask::Server { peer, sni: None, source: NOBODY, to, request }).await?);
+        pods.push(ask(&sidecar, &Ask::Server { peer, sni: None, source: NOBODY, to, request }).await?);
     }
     Ok(pods)
 }

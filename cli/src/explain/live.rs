@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result};
 use serde::de::DeserializeOwned;
 use weft_core::explain::told::{Ask, Branch, ClientSide, EndpointTold, Sent, ServerSide};
-use weft_core::explain::{Explanation, explanation};
+use weft_core::explain::{Explanation, explanation, passed_by};
 
 use crate::query::encode;
 use crate::reach::{Bare, Reach, Sender, Sidecar};
+use crate::up::intercepted::kept_away;
 
 /// Of how many endpoints of one destination the sidecars are asked.
 const MOST_ASKED: usize = 8;
@@ -25,18 +26,34 @@ pub async fn explain(
     request: Sent,
 ) -> Result<Explanation> {
     let told: ClientSide = match reach.sender(client).await? {
-        Sender::Meshed(sidecar) => {
-            let address = reach.lookup((&sidecar.namespace, &sidecar.pod), &host).await?;
-            ask(&sidecar, &Ask::Client { host, port, address, request }).await?
-        }
+        Sender::Meshed(sidecar) => of_meshed(reach, &sidecar, (host, port), request).await?,
         Sender::Bare(bare) => of_bare(reach, bare, (host, port), request).await?,
     };
-    let mut servers = Servers { reach, known: BTreeMap::new() };
+    let mut servers = Servers::new(reach);
     let mut all = Vec::new();
     for branch in &told.branches {
         all.push(servers.of(&told, branch).await?);
     }
     Ok(explanation(told, &all))
+}
+
+/// The pod's own sidecar tells, also what becomes of a request that its annotations keep from it.
+async fn of_meshed(
+    reach: &Reach,
+    sidecar: &Sidecar,
+    (host, port): (String, u16),
+    request: Sent,
+) -> Result<ClientSide> {
+    let address = reach.lookup((&sidecar.namespace, &sidecar.pod), &host).await?;
+    let question = Ask::Client { host: host.clone(), port, address, request: request.clone() };
+    let told: ClientSide = ask(sidecar, &question).await?;
+    match told.dialled.filter(|to| !sidecar.intercepted.takes_outbound(*to)) {
+        None => Ok(told),
+        Some(to) => {
+            let (address, why) = (Some(to.ip()), Some(kept_away(&sidecar.pod, to)));
+            ask(sidecar, &Ask::Outside { host, port, address, request, why }).await
+        }
+    }
 }
 
 /// Of a pod without a sidecar another's tells whom it reaches: one of the same namespace, where names mean the same.
@@ -56,7 +73,7 @@ async fn of_bare(
         )
     })?;
     let address = reach.lookup((namespace, &bare.pod), &host).await?;
-    let told: ClientSide = ask(sidecar, &Ask::Outside { host, port, address, request }).await?;
+    let told: ClientSide = ask(sidecar, &Ask::Outside { host, port, address, request, why: None }).await?;
     Ok(ClientSide { pod: format!("{namespace}/{}", bare.pod), address: bare.address, ..told })
 }
 
@@ -72,12 +89,17 @@ pub async fn ask<T: DeserializeOwned>(sidecar: &Sidecar, ask: &Ask) -> Result<T>
 }
 
 /// The sidecars of servers, by namespace.
-struct Servers<'r> {
+pub(crate) struct Servers<'r> {
     reach: &'r Reach,
     known: BTreeMap<String, Vec<Sidecar>>,
 }
 
-impl Servers<'_> {
+impl<'r> Servers<'r> {
+    /// None is known yet.
+    pub(crate) fn new(reach: &'r Reach) -> Self {
+        Self { reach, known: BTreeMap::new() }
+    }
+
     async fn of(&mut self, told: &ClientSide, branch: &Branch) -> Result<Vec<ServerSide>> {
         let Some(sent) = branch.sent.as_ref().filter(|_| branch.refused.is_none()) else {
             return Ok(Vec::new());
@@ -85,14 +107,22 @@ impl Servers<'_> {
         let meshed = branch.endpoints.iter().filter(|endpoint| endpoint.takes && endpoint.meshed);
         let mut all = Vec::new();
         for endpoint in meshed.take(MOST_ASKED) {
-            if let Some(sidecar) = self.sidecar(endpoint).await? {
-                all.push(ask(&sidecar, &question(told, endpoint, sent)).await?);
+            match self.sidecar(endpoint).await? {
+                Some(sidecar) if sidecar.intercepted.takes_inbound(endpoint.address.port()) => {
+                    all.push(ask(&sidecar, &question(told, endpoint, sent)).await?);
+                }
+                Some(_) => all.push(passed_by(endpoint, sent)),
+                None => {}
             }
         }
         Ok(all)
     }
 
-    async fn sidecar(&mut self, endpoint: &EndpointTold) -> Result<Option<Sidecar>> {
+    /// The sidecar of an endpoint's pod, in whichever namespace.
+    ///
+    /// # Errors
+    /// The namespace's pods cannot be listed.
+    pub(crate) async fn sidecar(&mut self, endpoint: &EndpointTold) -> Result<Option<Sidecar>> {
         let namespace = &endpoint.namespace;
         if !self.known.contains_key(namespace) {
             let found = self.reach.everywhere(Some(namespace)).await?;

@@ -22,16 +22,15 @@ use weft_controller::world::World;
 use weft_controller::world::dirty::Dirty;
 use weft_core::explain::told::{ClientSide, EndpointTold, Sent, ServerSide};
 use weft_core::explain::{
-    Asked, Came, Explanation, NO_SIDECAR, client, explanation, server, without_sidecar,
+    Asked, Came, Explanation, NO_SIDECAR, client, explanation, passed_by, server, without_sidecar,
 };
 use weft_core::identity::{SpiffeId, TrustDomain};
 use weft_core::model::name::ObjectName;
 use weft_core::model::workload::{TrustBundle, Workload};
-use weft_proxy::redirect::Redirect;
-use weft_proxy::redirect::arguments::RedirectSettings;
 
 use self::sidecar::Sidecar;
 use crate::slips::{hint, listed};
+use crate::up::intercepted::{Intercepted, kept_away};
 use crate::up::manifest::Meta;
 use crate::up::plan::annotated;
 
@@ -191,15 +190,16 @@ impl Offline {
         if !pod.meshed {
             return Some(NO_SIDECAR.to_owned());
         }
-        let taken = redirected(pod).is_some_and(|rules| rules.takes_outbound(dialled));
-        (!taken).then(|| format!("annotations of {} keep {dialled} from its sidecar", pod.meta.name.name))
+        (!intercepted(pod).takes_outbound(dialled)).then(|| kept_away(&pod.meta.name.name, dialled))
     }
 
     fn server(&self, told: &ClientSide, to: &EndpointTold, sent: &Sent) -> Result<Option<ServerSide>> {
         let name = ObjectName { namespace: to.namespace.as_str().into(), name: to.pod.as_str().into() };
-        let pod =
-            self.compiler.world.pods.get(&name).filter(|pod| pod.meshed && takes_in(pod, to.address.port()));
+        let pod = self.compiler.world.pods.get(&name).filter(|pod| pod.meshed);
         let Some(pod) = pod else { return Ok(None) };
+        if !intercepted(pod).takes_inbound(to.address.port()) {
+            return Ok(Some(passed_by(to, sent)));
+        }
         let identity = told.identity.as_deref().filter(|_| to.mtls);
         let came = Came {
             peer: identity.and_then(|id| SpiffeId::parse(id).ok()),
@@ -323,15 +323,10 @@ fn trust(world: &World) -> Vec<TrustBundle> {
 const ROOT: &[u8] = b"offline";
 
 /// What comes to a pod's sidecar; all, where its annotations cannot be read, as its author is told.
-fn redirected(pod: &Pod) -> Option<Redirect> {
+pub(crate) fn intercepted(pod: &Pod) -> Intercepted {
     let annotations = pod.meta.annotations.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
     let said = annotated(&Meta { annotations, ..Meta::default() });
-    let arguments = said.map_or_else(|_| Some(Vec::new()), |said| said.redirect)?;
-    RedirectSettings::read(&arguments).ok().map(|settings| settings.rules())
-}
-
-fn takes_in(pod: &Pod, port: u16) -> bool {
-    redirected(pod).is_some_and(|rules| rules.takes_inbound(port))
+    said.map_or_else(|_| Intercepted::default(), |said| Intercepted(said.redirect))
 }
 
 #[cfg(test)]

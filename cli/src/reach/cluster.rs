@@ -5,11 +5,13 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::client::UpgradeConnectionError;
 use kube::{Api, Client};
 use serde_json::Value;
+use weft_controller::inject::parts::REDIRECT;
 
 use super::{ADMIN, Admin, Bare, Sidecar, Target, Way, talk};
 use crate::objects::{self, at, condition, get, items, label, name, namespace};
 use crate::query::encode;
 use crate::slips::listed;
+use crate::up::intercepted::Intercepted;
 use crate::up::plan::SIDECAR;
 
 /// Where a controller's administration interface is, unless its pod says otherwise.
@@ -173,8 +175,18 @@ fn sidecar(client: &Client, pod: &Value) -> Option<Sidecar> {
         workload: workload(pod),
         ready: condition(pod, "Ready").0 == "True",
         address: at(pod, "/status/podIP").parse().ok(),
+        intercepted: intercepted(pod),
         admin: Admin::of_sidecar(&Way::Cluster(client.clone()), namespace(pod), name(pod), port),
     })
+}
+
+/// What the init container that redirects was told; without one nothing is redirected.
+fn intercepted(pod: &Value) -> Intercepted {
+    let own = items(pod, "/spec/initContainers").iter().find(|container| container["name"] == REDIRECT);
+    Intercepted(own.map(|container| {
+        let words = items(container, "/args").iter().skip(1);
+        words.filter_map(Value::as_str).map(str::to_owned).collect()
+    }))
 }
 
 fn controller(client: &Client, pod: &Value) -> Admin {
@@ -222,6 +234,15 @@ mod tests {
             {"key": "old", "operator": "DoesNotExist"}]});
         assert_eq!(selector(&both), "app=web,tier in (a,b),!old");
         assert_eq!(selector(&Value::Null), "");
+    }
+
+    #[test]
+    fn what_a_pod_keeps_from_its_sidecar_is_what_its_init_container_was_told() {
+        let told = json!({"spec": {"initContainers": [{"name": "weft-redirect",
+            "args": ["redirect", "--uid=2000", "--exclude-outbound-ports=5432"]}]}});
+        let to = |port| std::net::SocketAddr::from(([10, 96, 0, 1], port));
+        assert!(intercepted(&told).takes_outbound(to(80)) && !intercepted(&told).takes_outbound(to(5432)));
+        assert!(!intercepted(&json!({"spec": {}})).takes_outbound(to(80)));
     }
 
     #[test]

@@ -110,6 +110,7 @@ fn sidecar(mesh: &Arc<Mesh>, pod: &PodState) -> Sidecar {
         workload: if workload.is_empty() { pod.name.clone() } else { workload },
         ready: pod.ready,
         address: pod.ips.first().copied(),
+        intercepted: pod.intercepted.clone(),
         admin: Admin::of_sidecar(&Way::Local(Arc::clone(mesh)), &pod.namespace, &pod.name, ADMIN),
     }
 }

@@ -23,6 +23,7 @@ use http::Method;
 use crate::objects;
 use crate::up::Mesh;
 use crate::up::api::CONTROLLER;
+use crate::up::intercepted::Intercepted;
 use crate::up::mesh::{DEFAULT_NAME, names};
 
 /// What users call a pod or a workload.
@@ -84,6 +85,8 @@ pub struct Sidecar {
     pub ready: bool,
     /// Its pod's address, once it has one.
     pub address: Option<IpAddr>,
+    /// What of its pod's traffic comes to it.
+    pub intercepted: Intercepted,
     /// Its administration interface.
     pub admin: Admin,
 }

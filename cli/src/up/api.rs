@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::up::intercepted::Intercepted;
+
 /// The name that stands for the controller, where a pod's could be.
 pub const CONTROLLER: &str = "@controller";
 
@@ -161,7 +163,7 @@ pub enum Answer {
 /// Something that happened, for people to read and tests to wait for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
-    /// A pod's state changed: its name, and how it is in words.
+    /// A pod's state changed: `namespace/name`, and how it is in words.
     Pod(String, String),
     /// Something is wrong with the manifests or with a pod.
     Problem(String),
@@ -219,6 +221,8 @@ pub struct PodState {
     pub service_account: String,
     /// Its containers, the sidecar among them.
     pub containers: Vec<ContainerState>,
+    /// What of its traffic comes to its sidecar.
+    pub intercepted: Intercepted,
     /// Its first process, as the mesh numbers processes.
     pub pid: u32,
     /// When it was made, seconds since 1970.

@@ -32,6 +32,8 @@ pub mod values;
 pub mod plan;
 /// Which pods to make and to end.
 pub mod rollout;
+/// What of a pod's traffic comes to its sidecar.
+pub mod intercepted;
 /// Services: addresses, pods behind them, names.
 pub mod services;
 /// Questions and answers.

@@ -32,10 +32,11 @@ pub(super) async fn explain(mesh: &Mesh, dialer: Dialer, now: Nanos, asked: &str
             let asked = Asked { host, dialled: SocketAddr::new(ip, port), request, now };
             serde_json::to_value(knowing(mesh, |snapshot| client(snapshot, &asked)).await?)
         }
-        Ask::Outside { host, port, address, request } => {
+        Ask::Outside { host, port, address, request, why } => {
             let ip = resolve(dialer, &host, address).await?;
             let asked = Asked { host, dialled: SocketAddr::new(ip, port), request, now };
-            let outside = |snapshot: &Snapshot| without_sidecar(snapshot, &asked, NO_SIDECAR);
+            let why = why.as_deref().unwrap_or(NO_SIDECAR);
+            let outside = |snapshot: &Snapshot| without_sidecar(snapshot, &asked, why);
             serde_json::to_value(knowing(mesh, outside).await?)
         }
         Ask::Server { peer, sni, source, to, request } => {

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use crate::up::agent::{self, Order, Report, Surroundings};
 use crate::up::api::{Event, PodState};
+use crate::up::intercepted::Intercepted;
 use crate::up::manifest::Template;
 use crate::up::net::{self, PodAddress};
 use crate::up::plan::{self, PodPlan};
@@ -80,6 +81,7 @@ impl Pod {
             labels: self.template.metadata.labels.clone(),
             service_account: self.template.spec.account().to_owned(),
             containers: self.report.containers.clone(),
+            intercepted: Intercepted(self.plan.sidecar.as_ref().and_then(|it| it.redirect.clone())),
             pid: self.pid,
             since: self.since,
         }
@@ -174,7 +176,7 @@ impl Mesh {
         let Some(pod) = self.pods.get_mut(uid) else { return };
         let before = describe(pod);
         pod.report = report;
-        let (name, now) = (pod.plan.name.clone(), describe(pod));
+        let (name, now) = (full_name(&pod.plan), describe(pod));
         if before != now {
             self.tell(Event::Pod(name, now));
         }
@@ -188,7 +190,7 @@ impl Mesh {
             return;
         }
         let (name, owner, lived, wanted) =
-            (pod.plan.name.clone(), pod.owner.clone(), pod.made.elapsed(), pod.ending);
+            (full_name(&pod.plan), pod.owner.clone(), pod.made.elapsed(), pod.ending);
         self.forget(uid);
         let how = match (&why, wanted) {
             (Some(why), _) => format!("cannot start: {why}"),
@@ -230,6 +232,11 @@ pub(crate) fn hosts_with_own(shared: &str, plan: &PodPlan) -> String {
     let own = plan.address.all().into_iter().map(|address| format!("{address} {}\n", plan.hostname));
     let more = plan.host_aliases.iter().map(|alias| format!("{alias}\n"));
     own.chain(more).fold(shared.to_owned(), |text, line| text + &line)
+}
+
+/// `namespace/name`; pods of several namespaces may share a name.
+fn full_name(plan: &PodPlan) -> String {
+    format!("{}/{}", plan.namespace, plan.name)
 }
 
 fn describe(pod: &Pod) -> String {

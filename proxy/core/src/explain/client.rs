@@ -29,6 +29,7 @@ pub fn client(snapshot: &Snapshot, asked: &Asked) -> Result<ClientSide, Resource
         None => address(snapshot, asked)?,
     };
     let mut told = begin(workload, Some(workload.identity.to_string()));
+    told.dialled = listener.is_none().then_some(asked.dialled);
     told.steps.push(match listener {
         Some(listener) => listens(listener),
         None => means(asked, &address),
@@ -62,6 +63,7 @@ pub fn without_sidecar(snapshot: &Snapshot, asked: &Asked, why: &str) -> Result<
     let workload = snapshot.workload().ok_or(ResourceName::Workload)?;
     let address = address(snapshot, asked)?;
     let mut told = begin(workload, None);
+    told.dialled = Some(asked.dialled);
     told.steps.push(means(asked, &address));
     let says =
         format!("not: {why}; no route, no mTLS, no retry: the cluster's own balancing picks any ready pod");
@@ -98,6 +100,7 @@ fn begin(workload: &Workload, identity: Option<String>) -> ClientSide {
         pod: format!("{}/{}", metadata.namespace, metadata.pod),
         identity,
         address: workload.addresses.first().copied(),
+        dialled: None,
         service: None,
         port: None,
         route: None,

@@ -34,7 +34,7 @@ mod join;
 pub use client::{NO_SIDECAR, client, unavailable, without_sidecar};
 pub use join::{Explanation, Outcome, explanation};
 pub use look::Asked;
-pub use server::{Came, server};
+pub use server::{Came, passed_by, server};
 
 #[cfg(test)]
 mod tests;

@@ -17,7 +17,7 @@ use crate::model::workload::{MtlsMode, Workload};
 use crate::peer_auth::{self, Arrival};
 use crate::reason::Reason;
 
-use super::told::{Refused, Sent, ServerSide, Step};
+use super::told::{EndpointTold, Refused, Sent, ServerSide, Step};
 use super::{bytes, policy};
 
 /// A request as it comes to the server's sidecar.
@@ -33,6 +33,30 @@ pub struct Came {
     pub to: SocketAddr,
     /// The request.
     pub request: Sent,
+}
+
+/// What becomes of a request to a port that the pod's annotations keep from its sidecar: the application gets it as it
+/// is sent, and understands no mTLS.
+pub fn passed_by(to: &EndpointTold, sent: &Sent) -> ServerSide {
+    let port = to.address.port();
+    let says = format!(
+        "not: annotations of {} keep port {port} from its sidecar; no PeerAuthentication and no policy is in force there",
+        to.pod
+    );
+    let mend = format!(
+        "the client sends mTLS, and no sidecar is there to take it: a DestinationRule must say tls.mode: DISABLE, or a \
+         PeerAuthentication must say it of the pod's port {port} (portLevelMtls), or {port} must not be excluded"
+    );
+    ServerSide {
+        pod: format!("{}/{}", to.namespace, to.pod),
+        refused: to.mtls.then(|| Refused::by(Reason::TlsHandshake, mend)),
+        closed: to.mtls,
+        policy: None,
+        policy_rule: None,
+        path: Some(sent.target.clone()).filter(|_| sent.http),
+        steps: vec![Step::server("intercepted", says)],
+        notes: Vec::new(),
+    }
 }
 
 /// What the server's sidecar does with a request.

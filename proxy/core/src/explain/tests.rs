@@ -1,7 +1,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use super::told::{Sent, ServerSide, Verdict};
+use super::told::{EndpointTold, Sent, ServerSide, Verdict};
 use super::*;
 use crate::fixture::{endpoint, meshed, name, rule, service, slice};
 use crate::identity::{SpiffeId, TrustDomain};
@@ -257,6 +257,16 @@ fn what_is_not_known_is_asked_for() {
     let key = AddressKey::new([192, 0, 2, 1].into(), 80);
     assert_eq!(client(&split(), &asked), Err(ResourceName::Address(key)));
     assert_eq!(client(&Snapshot::default(), &asked), Err(ResourceName::Workload));
+}
+
+#[test]
+fn a_port_kept_from_its_sidecar_takes_no_mtls() {
+    let told = client(&split(), &get("/", &[])).unwrap();
+    let (to, sent) = (&told.branches[0].endpoints[0], told.branches[0].sent.as_ref().unwrap());
+    let clear = EndpointTold { mtls: false, ..to.clone() };
+    assert_eq!((passed_by(&clear, sent).refused, passed_by(&clear, sent).path.as_deref()), (None, Some("/")));
+    let refused = passed_by(to, sent);
+    assert!(refused.closed && refused.refused.unwrap().mend[0].contains("portLevelMtls"));
 }
 
 #[test]

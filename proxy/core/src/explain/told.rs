@@ -154,6 +154,9 @@ pub struct ClientSide {
     pub identity: Option<String>,
     /// Its address, from which servers see it come.
     pub address: Option<IpAddr>,
+    /// What the application dials; `None` where it dials a listener of the sidecar's own.
+    #[serde(default)]
+    pub dialled: Option<SocketAddr>,
     /// The service that the request is for, `namespace/host`.
     pub service: Option<String>,
     /// The service's port.
@@ -255,7 +258,7 @@ pub enum Ask {
         /// The request.
         request: Sent,
     },
-    /// What becomes of a request of a pod of its namespace that has no sidecar: the answer is a [`ClientSide`], whose pod
+    /// What becomes of a request of a pod of its namespace that no sidecar sees: the answer is a [`ClientSide`], whose pod
     /// and address are those of the sidecar that is asked.
     Outside {
         /// The host that the application names.
@@ -266,6 +269,9 @@ pub enum Ask {
         address: Option<IpAddr>,
         /// The request.
         request: Sent,
+        /// Why none sees it; `None`: the pod has none.
+        #[serde(default)]
+        why: Option<String>,
     },
     /// What it does with a request from outside: the answer is a [`ServerSide`].
     Server {
