@@ -57,6 +57,8 @@ impl<F: Future> Future for Rarely<F> {
             return Poll::Pending;
         }
         this.bell.rung.store(false, Ordering::Relaxed);
+        // A bell that has rung no longer knows whom to wake.
+        this.bell.task.register(cx.waker());
         let waker = Waker::from(Arc::clone(&this.bell));
         this.future.as_mut().poll(&mut Context::from_waker(&waker))
     }
@@ -94,6 +96,16 @@ mod tests {
             () = Rarely::new(counting) => {}
         }
         assert_eq!(asked.get(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_future_that_calls_again_and_again_is_heard_each_time() {
+        let sleeps = async {
+            for _ in 0..10 {
+                tokio::time::sleep(Duration::from_secs(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(51), Rarely::new(sleeps)).await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]
