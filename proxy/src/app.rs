@@ -16,6 +16,7 @@ use crate::control::{Control, ControlTasks};
 use crate::dial::Dialer;
 use crate::drain::{Phase, Shutdown};
 use crate::orig_dst::Own;
+use crate::overload::Overload;
 use crate::pool::Gates;
 use crate::settings::{PortSettings, Settings};
 use crate::telemetry::log;
@@ -34,7 +35,8 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
     allow_many_connections();
     let runtime = Builder::new_current_thread().enable_all().build().context("no runtime")?;
     let (workers, spans) = runtime.block_on(async {
-        let (control, tasks) = Control::start(&settings, Clock::system(), level)?;
+        let overload = Overload::new(worker_count(&settings), settings.host.max_requests);
+        let (control, tasks) = Control::start(&settings, Clock::system(), level, overload)?;
         let workers = start_workers(&settings, &control)?;
         serve(&settings, control.shutdown, tasks).await?;
         anyhow::Ok((workers, control.telemetry.spans))
@@ -65,8 +67,7 @@ async fn serve(settings: &Settings, shutdown: Shutdown, tasks: ControlTasks) -> 
 }
 
 fn start_workers(settings: &Settings, control: &Control) -> anyhow::Result<Vec<JoinHandle<io::Result<()>>>> {
-    let cores = available_parallelism().map_or(1, usize::from);
-    let count = settings.host.worker_count(cores);
+    let count = worker_count(settings);
     let shared = shared(settings, control, count);
     (0..count)
         .map(|number| {
@@ -76,6 +77,11 @@ fn start_workers(settings: &Settings, control: &Control) -> anyhow::Result<Vec<J
         .collect()
 }
 
+fn worker_count(settings: &Settings) -> usize {
+    let cores = available_parallelism().map_or(1, usize::from);
+    settings.host.worker_count(cores)
+}
+
 fn shared(settings: &Settings, control: &Control, workers: usize) -> Shared {
     Shared {
         mesh: control.mesh.clone(),
@@ -83,6 +89,7 @@ fn shared(settings: &Settings, control: &Control, workers: usize) -> Shared {
         dialer: Dialer { mark: settings.host.mark },
         telemetry: control.telemetry.clone(),
         shutdown: control.shutdown.clone(),
+        overload: control.overload.clone(),
         own: Own {
             addresses: settings.pod.ips.iter().map(|ip| ip.to_canonical()).collect(),
             ports: vec![settings.ports.outbound, settings.ports.inbound],

@@ -52,6 +52,17 @@ impl Call {
         Self { snapshot, hop, upgrade, recording: Some(recording) }
     }
 
+    /// Takes its place among the requests under way.
+    ///
+    /// # Errors
+    /// [`Reason::Overloaded`]: there are as many as the sidecar can do, or memory is short (hardening G3, G4).
+    pub fn enter(&mut self) -> Result<(), Refusal> {
+        match self.recording.as_mut().is_none_or(Recording::enter) {
+            true => Ok(()),
+            false => Err(Reason::Overloaded.into()),
+        }
+    }
+
     /// Whether it is gRPC.
     pub fn is_grpc(&self) -> bool {
         self.recording.as_ref().is_some_and(Recording::is_grpc)

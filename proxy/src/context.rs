@@ -9,6 +9,8 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 use weft_core::model::name::ServiceName;
 use weft_core::model::workload::{OutboundMode, Workload};
+use weft_core::overload::Level;
+use weft_core::reason::Reason;
 
 use crate::dial::Dialer;
 use crate::downstream::{Incoming, Outgoing};
@@ -125,6 +127,16 @@ impl Context {
     /// What becomes of traffic to addresses that mean nothing.
     pub fn outbound_mode(&self) -> OutboundMode {
         self.workload().map_or(OutboundMode::RegistryOnly, |workload| workload.outbound.mode)
+    }
+
+    /// Whether one more connection may be made.
+    ///
+    /// # Errors
+    /// [`Reason::Overloaded`]: memory is nearly used up; `opaque` ones, which nobody can answer, are refused as soon as
+    /// requests are (hardening G3).
+    pub fn admit(&self, opaque: bool) -> Result<(), Reason> {
+        let refused_from = if opaque { Level::Short } else { Level::Critical };
+        if self.local.overload.level() >= refused_from { Err(Reason::Overloaded) } else { Ok(()) }
     }
 
     /// The labels of the service that a port of the workload serves.

@@ -22,6 +22,8 @@ use crate::dial::Dialer;
 use crate::drain::{Phase, Shutdown};
 use crate::health::{Health, Scrape};
 use crate::identity::{Credentials, IdentityKeeper, KeeperParts};
+use crate::memory::{self, Cgroups};
+use crate::overload::Overload;
 use crate::probes::{Probes, ProbesError};
 use crate::settings::{PodSettings, Settings};
 use crate::state::{StateDir, StateError};
@@ -45,6 +47,8 @@ pub struct Control {
     pub shutdown: Shutdown,
     /// From when the clock of ejections counts.
     pub epoch: Instant,
+    /// The sidecar's own limits.
+    pub overload: Overload,
     /// To be set when the workers listen.
     pub listening: Arc<watch::Sender<bool>>,
 }
@@ -59,6 +63,7 @@ pub struct ControlTasks {
     metrics: Vec<TcpListener>,
     dialer: Dialer,
     app_metrics: Option<AppMetrics>,
+    memory_watch: bool,
 }
 
 /// Why the control plane cannot start.
@@ -101,6 +106,7 @@ impl Control {
         settings: &Settings,
         clock: Clock,
         log: LogLevel,
+        overload: Overload,
     ) -> Result<(Self, ControlTasks), ControlError> {
         let state = StateDir::open(settings.controller.state_dir.as_deref())?;
         let (mesh, asks) = Mesh::new(settings.controller.lookup_timeout);
@@ -109,6 +115,7 @@ impl Control {
             tls: Tls::new(credentials.clone(), clock.clone()),
             telemetry: Telemetry::new(settings.logs.access_log, clock.clone()),
             shutdown: Shutdown::new(),
+            overload,
             epoch: Instant::now(),
             listening: Arc::new(watch::Sender::new(false)),
             mesh: mesh.clone(),
@@ -137,6 +144,7 @@ impl Control {
             ),
             metrics: listen("metrics", settings.ports.metrics, "WEFT_METRICS_PORT")?,
             app_metrics: app_metrics(&settings.pod, dialer)?,
+            memory_watch: settings.host.memory_watch,
             control: control.clone(),
             dialer,
             stream,
@@ -152,6 +160,7 @@ impl Control {
             log,
             telemetry: self.telemetry.clone(),
             shutdown: self.shutdown.clone(),
+            overload: self.overload.clone(),
             clock,
             epoch: self.epoch,
             dialer,
@@ -172,7 +181,7 @@ impl Control {
 impl ControlTasks {
     /// Runs until the sidecar is over.
     pub async fn run(self) {
-        let Self { control, stream, keeper, dialer, app_metrics: app, .. } = self;
+        let Self { control, stream, keeper, dialer, app_metrics: app, memory_watch, .. } = self;
         let (admin_at, admin) = self.admin;
         let ((health_at, health), metrics) = (self.health, self.metrics);
         let (telemetry, mesh) = (control.telemetry.clone(), control.mesh.clone());
@@ -183,6 +192,10 @@ impl ControlTasks {
         tokio::spawn(sweep_forever(control.mesh.clone()));
         tokio::spawn(sweep_series(control.telemetry.clone()));
         tokio::spawn(collectors::follow(control.mesh.clone(), control.telemetry.clone(), dialer));
+        if memory_watch {
+            let (overload, metrics) = (control.overload.clone(), control.telemetry.metrics.clone());
+            tokio::spawn(memory::follow(|| Cgroups::default().memory(), overload, metrics));
+        }
         tokio::spawn(web::serve(admin_at, Arc::new(admin)));
         serve_all(health_at, &Arc::new(health));
         serve_all(metrics, &scrape);

@@ -101,6 +101,7 @@ async fn let_in(
 }
 
 fn begin(ctx: &Context, origin: Origin, io: &Io, client: SocketAddr) -> Result<Visit, Reason> {
+    ctx.admit(false)?;
     let destination = origin.destination(io.tcp(), &ctx.own)?;
     let seen = ctx.workload_changes.count();
     let workload = ctx.workload().ok_or(Reason::ConfigUnavailable)?;

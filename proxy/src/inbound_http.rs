@@ -59,7 +59,7 @@ pub async fn serve(local: &Rc<Local>, io: Io, version: HttpVersion, from: Incomi
         version,
         from,
     };
-    serve::serve(io, version, Rc::new(connection), &local.drain).await
+    serve::serve(io, version, Rc::new(connection), &local.word()).await
 }
 
 /// One connection from outside.
@@ -104,6 +104,7 @@ impl InboundHttp {
     async fn answer(&self, call: &mut Call, parts: &mut Parts, body: Received) -> Answer {
         let rules = self.rules(call)?;
         call.between(self.scope(&rules));
+        call.enter()?;
         call.hop = check(parts, rules.strictness, |name| rules.headers.contains(name))?;
         strip_asserted(&mut parts.headers);
         strip_lookalikes(&mut parts.headers, &rules.headers);

@@ -15,6 +15,7 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::overload::Overload;
 use crate::vigil::Vigil;
 
 /// What one read from a socket under TLS may bring at first, and while reads stay small: one record.
@@ -79,6 +80,11 @@ impl Io {
     /// Ends the connection when its other end does not read for so long what is written.
     pub fn limit_writes(&mut self, longest: Duration) {
         self.vigil.limit_writes(longest);
+    }
+
+    /// Ends the connection where memory is nearly used up and its other end does not read.
+    pub fn shed_writes(&mut self, overload: Overload) {
+        self.vigil.shed_writes(overload);
     }
 
     /// Waits for the other end to send.

@@ -11,6 +11,8 @@ pub mod redirect;
 pub mod clock;
 /// Storage that outlives the process.
 pub mod state;
+/// How near the sidecar is to its own limits.
+pub mod overload;
 /// Futures that a busy task asks only when they call.
 pub mod rarely;
 /// Notices that the other end of a connection has vanished, or does not read.
@@ -25,6 +27,8 @@ pub mod names;
 pub mod exchange;
 /// Metrics, the access log, the sidecar's own log.
 pub mod telemetry;
+/// The memory of this process, and who looks at it.
+pub mod memory;
 /// The way to the controller.
 pub mod controller;
 /// The sidecar's key and certificate.

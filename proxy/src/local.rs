@@ -9,10 +9,13 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use weft_core::chance::Chance;
 use weft_core::model::metadata::WorkloadMetadata;
+use weft_core::overload::Level;
 use weft_core::upstream::Nanos;
 
 use crate::config::MeshReader;
 use crate::drain::Drain;
+use crate::http::serve::Word;
+use crate::overload::WorkerOverload;
 use crate::pool::Pool;
 use crate::telemetry::WorkerTelemetry;
 
@@ -26,6 +29,8 @@ pub struct Local {
     pub telemetry: WorkerTelemetry,
     /// The word that connections are to end.
     pub drain: Drain,
+    /// How near the sidecar is to its own limits.
+    pub overload: WorkerOverload,
     /// What is known of a workload of which nothing is known.
     pub unknown: Arc<WorkloadMetadata>,
     /// From when the clock of ejections counts; the same for all workers.
@@ -39,11 +44,25 @@ impl Local {
         mesh: MeshReader,
         pool: Pool,
         telemetry: WorkerTelemetry,
-        drain: Drain,
+        (drain, overload): (Drain, WorkerOverload),
         epoch: Instant,
         seed: u64,
     ) -> Self {
-        Self { mesh, pool, telemetry, drain, unknown: Arc::default(), epoch, chance: Cell::new(seed) }
+        Self {
+            mesh,
+            pool,
+            telemetry,
+            drain,
+            overload,
+            unknown: Arc::default(),
+            epoch,
+            chance: Cell::new(seed),
+        }
+    }
+
+    /// What tells connections to end.
+    pub fn word(&self) -> Word<'_> {
+        Word { drain: &self.drain, overload: self.overload.all() }
     }
 
     /// A time on the clock of ejections and deadlines.
@@ -63,6 +82,18 @@ impl Local {
         let drawn = chance.draw();
         self.chance.set(seed.wrapping_add(0x9e37_79b9_7f4a_7c15));
         drawn
+    }
+}
+
+/// Closes connections that no request uses whenever memory gets tighter, for as long as the worker runs.
+pub async fn close_idle(local: Rc<Local>) {
+    let mut level = Level::Fine;
+    loop {
+        local.overload.all().other_than(level).await;
+        let before = std::mem::replace(&mut level, local.overload.level());
+        if level > before {
+            local.pool.close_idle();
+        }
     }
 }
 

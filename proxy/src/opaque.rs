@@ -130,6 +130,7 @@ impl Upstream {
     /// # Errors
     /// [`Reason::ApplicationUnreachable`].
     pub async fn application(ctx: &Context, at: SocketAddr) -> Result<Self, Stop> {
+        ctx.admit(true)?;
         let options = DialOptions::default();
         let tcp = ctx.dialer.dial(at, &options).await.map_err(|fault| {
             tracing::debug!(%fault, "the application does not answer");

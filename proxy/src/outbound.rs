@@ -66,6 +66,7 @@ pub async fn serve(ctx: Rc<Context>, entry: Entry, tcp: TcpStream, client: Socke
 }
 
 async fn arrive(ctx: &Rc<Context>, entry: &Entry, io: &mut Io, client: SocketAddr) -> Result<Arrived, Stop> {
+    ctx.admit(false)?;
     let destination = entry.destination(ctx, io)?;
     let address = mean(ctx, entry, destination).await?;
     let downstream = Downstream { accepted: Instant::now(), client, destination, peer: None, sni: None };
@@ -127,6 +128,7 @@ async fn mean(ctx: &Context, entry: &Entry, destination: SocketAddr) -> Result<A
 
 /// Connects an opaque connection.
 async fn open(ctx: Rc<Context>, outgoing: Outgoing) -> Result<Upstream, Stop> {
+    ctx.admit(true)?;
     let way = way(&ctx, &outgoing).await?;
     opaque::open(&ctx, &way).await.map_err(|dead_end| refusal(&ctx, &way, &dead_end).into())
 }

@@ -53,7 +53,7 @@ const TRUSTED: bool = true;
 /// Those of the connection.
 pub async fn serve(local: &Rc<Local>, io: Io, version: HttpVersion, from: Outgoing) -> hyper::Result<()> {
     let connection = OutboundHttp { local: Rc::clone(local), version, from, found: RefCell::new(None) };
-    serve::serve(io, version, Rc::new(connection), &local.drain).await
+    serve::serve(io, version, Rc::new(connection), &local.word()).await
 }
 
 /// One connection of the own application.
@@ -87,6 +87,7 @@ impl Handle for OutboundHttp {
 
 impl OutboundHttp {
     async fn answer(&self, call: &mut Call, parts: &mut Parts, body: Incoming) -> Answer {
+        call.enter()?;
         call.hop = check(
             parts,
             route::strictness(call.snapshot.workload().map(|workload| &workload.inbound)),

@@ -24,6 +24,8 @@ use crate::telemetry::{AccessEntry, AppProtocol, Logs, Reporter, RequestRecord, 
 pub struct Recording {
     local: Rc<Local>,
     record: Option<RequestRecord>,
+    /// It is one of the requests under way that the sidecar has a limit for.
+    entered: bool,
     /// Its span; `None`: it is not traced.
     span: Option<Box<Span>>,
 }
@@ -39,12 +41,23 @@ impl Recording {
         let logs = shared.access_log.logs(told, side);
         let logs = logs.or_else(|| record.tapped.then(|| shared.access_log.none(side)));
         record.log = logs.map(|logs| Box::new(entry(local, logs, parts)));
-        Self { local: Rc::clone(local), record: Some(record), span: None }
+        Self { local: Rc::clone(local), record: Some(record), entered: false, span: None }
     }
 
     /// What never became a request.
     pub fn of_refused(local: &Rc<Local>) -> Self {
-        Self { local: Rc::clone(local), record: Some(RequestRecord::begin(Instant::now())), span: None }
+        Self {
+            local: Rc::clone(local),
+            record: Some(RequestRecord::begin(Instant::now())),
+            entered: false,
+            span: None,
+        }
+    }
+
+    /// Takes its place among the requests under way; false: there is none.
+    pub fn enter(&mut self) -> bool {
+        self.entered = self.entered || self.local.overload.enter();
+        self.entered
     }
 
     /// It is traced.
@@ -154,6 +167,9 @@ impl Recording {
 
     fn end(&mut self) {
         let Some(record) = self.record.take() else { return };
+        if self.entered {
+            self.local.overload.leave();
+        }
         let took = record.started.elapsed();
         if let Some(span) = self.span.take() {
             self.hand_over(*span, &record, took);

@@ -125,6 +125,13 @@ pub struct HostSettings {
     /// Number of worker threads; without it the CPU request rounded up, at most 2.
     #[arg(long, env = "WEFT_WORKERS")]
     pub workers: Option<usize>,
+    /// The most requests under way at once; those beyond it are answered with 503. Without it one for each 64 KiB of
+    /// the memory limit; without that no limit.
+    #[arg(long, env = "WEFT_MAX_REQUESTS")]
+    pub max_requests: Option<u32>,
+    /// Whether load is shed before the memory of the sidecar's cgroup is used up; off where others share that cgroup.
+    #[arg(long, env = "WEFT_MEMORY_WATCH", action = clap::ArgAction::Set, default_value_t = true)]
+    pub memory_watch: bool,
     /// The CPU request of the container in whole cores, as the downward API rounds it.
     #[arg(long, env = "WEFT_CPU_REQUEST")]
     pub cpu_request: Option<usize>,

@@ -16,7 +16,9 @@ use nix::libc;
 use nix::sys::socket::getsockopt;
 use nix::{getsockopt_impl, sockopt_impl};
 use tokio::time::Sleep;
+use weft_core::overload::Level;
 
+use crate::overload::Overload;
 use crate::rarely::Rarely;
 
 /// How often a connection with something outstanding is looked at.
@@ -48,6 +50,8 @@ pub struct Vigil {
     silent_looks: u32,
     /// How many looks in a row may find no room.
     patience: Option<u32>,
+    /// Where memory is nearly used up one look is enough.
+    overload: Option<Overload>,
 }
 
 /// What the kernel knows of what was sent.
@@ -62,6 +66,11 @@ struct Sent {
 }
 
 impl Vigil {
+    /// A connection whose writes are blocked ends at the next look where memory is nearly used up.
+    pub fn shed_writes(&mut self, overload: Overload) {
+        self.overload = Some(overload);
+    }
+
     /// A connection whose writes are blocked for so long ends.
     pub fn limit_writes(&mut self, longest: Duration) {
         let looks = longest.as_millis() / LOOK.as_millis();
@@ -104,7 +113,8 @@ impl Vigil {
         if self.blocked {
             self.blocked_looks += 1;
         }
-        if self.patience.is_some_and(|most| self.blocked_looks >= most) {
+        let most = if self.is_critical() { Some(1) } else { self.patience };
+        if most.is_some_and(|most| self.blocked_looks >= most) {
             return Some(io::Error::new(io::ErrorKind::TimedOut, "the other end does not read"));
         }
         let silent = sent.is_some_and(|sent| sent.unanswered > 0 && sent.silence >= LOOK);
@@ -115,6 +125,10 @@ impl Vigil {
         let settled = sent.is_none_or(|sent| sent.unacknowledged == 0 && sent.unanswered == 0);
         self.outstanding = self.blocked || !settled;
         None
+    }
+
+    fn is_critical(&self) -> bool {
+        self.overload.as_ref().is_some_and(|overload| overload.level() == Level::Critical)
     }
 }
 
@@ -130,6 +144,8 @@ fn sent(socket: &impl AsFd) -> Option<Sent> {
 
 #[cfg(test)]
 mod tests {
+    use weft_core::overload::Memory;
+
     use super::*;
 
     const FINE: Sent = Sent { unacknowledged: 0, unanswered: 0, silence: Duration::ZERO };
@@ -178,6 +194,17 @@ mod tests {
         vigil.wrote();
         vigil.blocked();
         assert_eq!(ended_by(&mut vigil, FINE, 99), Some(8), "20 s from the last byte that found room");
+    }
+
+    #[test]
+    fn g3_where_memory_is_nearly_used_up_one_look_is_enough() {
+        let overload = Overload::default();
+        overload.look(Some(Memory { used: 98, limit: 100 }));
+        let mut vigil = wrote();
+        vigil.shed_writes(overload);
+        assert_eq!(ended_by(&mut vigil, FINE, 9), None, "everything found room");
+        vigil.blocked();
+        assert_eq!(ended_by(&mut vigil, FINE, 9), Some(1));
     }
 
     #[test]

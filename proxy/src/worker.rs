@@ -19,9 +19,10 @@ use crate::drain::{Drain, Shutdown};
 use crate::explicit;
 use crate::itself::Itself;
 use crate::listener::accept;
-use crate::local::{Local, close_removed};
+use crate::local::{Local, close_idle, close_removed};
 use crate::orig_dst::{Origin, Own};
 use crate::outbound::Entry;
+use crate::overload::Overload;
 use crate::pool::{Gates, MeshConnect, Pool};
 use crate::telemetry::Telemetry;
 use crate::tls::Tls;
@@ -40,6 +41,8 @@ pub struct Shared {
     pub telemetry: Telemetry,
     /// The end of the sidecar.
     pub shutdown: Shutdown,
+    /// The sidecar's own limits.
+    pub overload: Overload,
     /// What no connection may be addressed to.
     pub own: Own,
     /// A word between workers about connections.
@@ -99,7 +102,7 @@ pub fn context(shared: &Shared, number: usize, http: impl FnOnce(&Rc<Local>) -> 
         shared.mesh.reader(),
         Pool::new(Rc::new(connect), shared.gates.clone()),
         shared.telemetry.worker(number),
-        Drain::default(),
+        (Drain::default(), shared.overload.worker(number)),
         shared.epoch,
         rand::random(),
     ));
@@ -157,6 +160,7 @@ async fn run(shared: Shared, sockets: Sockets, number: usize) -> io::Result<()> 
     serve_itself(&ctx);
     spawn_local(explicit::follow(ctx.clone()));
     spawn_local(close_removed(ctx.local.clone(), shared.mesh.changes()));
+    spawn_local(close_idle(ctx.local.clone()));
     shared.opened.one();
     drain.over().await;
     // Connections that are cut now are still recorded.

@@ -25,6 +25,8 @@ pub mod trace;
 pub mod text;
 /// Limits of a cluster, exact over all workers.
 pub mod admission;
+/// What a sidecar does before its memory is used up, and how many requests it takes at once.
+pub mod overload;
 /// How an endpoint is dialled, and who must answer there.
 pub mod transport;
 /// Clusters and endpoints as they run.

@@ -19,6 +19,7 @@ use crate::config::Mesh;
 use crate::dial::Dialer;
 use crate::drain::Shutdown;
 use crate::identity::Credentials;
+use crate::overload::Overload;
 use crate::telemetry::log::LogLevel;
 use crate::telemetry::tap::{Filter, MAX_TAPS};
 use crate::telemetry::{Telemetry, clusters};
@@ -37,6 +38,8 @@ pub struct Admin {
     pub log: LogLevel,
     /// The end of the sidecar.
     pub shutdown: Shutdown,
+    /// The sidecar's own limits.
+    pub overload: Overload,
     /// Wall time.
     pub clock: Clock,
     /// From when the clock of ejections counts; the workers' own.
@@ -50,6 +53,7 @@ GET  /config           the configuration as held
 GET  /clusters         clusters, and their endpoints as they stand
 GET  /certs            the certificate
 GET  /sync             names and versions held, and what was refused
+GET  /load             requests under way, connections, memory, and what is shed
 GET  /explain?ask=Q    what becomes of a request, and why, as `weft explain` asks
 GET  /metrics          the sidecar's own metrics, without the application's
 GET  /tap?F            requests as they end, a line of JSON each; F: method, path, status, from, reason, side
@@ -70,6 +74,7 @@ impl Answers for Admin {
             (&Method::GET, "/clusters") => web::json(&views::clusters(&self.mesh.snapshot(), self.nanos())),
             (&Method::GET, "/certs") => web::json(&self.certificates()),
             (&Method::GET, "/sync") => web::json(&views::sync(&self.mesh.status().await)),
+            (&Method::GET, "/load") => web::json(&self.load()),
             (&Method::GET, "/explain") => self.explain(&question.query).await,
             (&Method::GET, "/metrics") => web::metrics(self.metrics()),
             (&Method::GET, "/tap") => self.tap(&question.query),
@@ -101,6 +106,11 @@ impl Admin {
             Some(issued) => views::certificate(&issued.facts, now),
             None => json!({ "certificate": null }),
         }
+    }
+
+    fn load(&self) -> Value {
+        let open = self.shutdown.open_connections();
+        views::load(&self.overload, self.telemetry.metrics.last_memory(), open)
     }
 
     async fn explain(&self, query: &str) -> Answer {

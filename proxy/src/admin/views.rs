@@ -7,6 +7,7 @@ use weft_core::model::cluster::Cluster;
 use weft_core::model::policy::AuthorizationPolicy;
 use weft_core::model::route::{HttpAction, RuleSource};
 use weft_core::model::workload::{InboundPort, Workload};
+use weft_core::overload::Memory;
 use weft_core::snapshot::{
     ClusterState, EndpointState, PortState, RuleState, ServiceState, Snapshot, TcpRuleState,
 };
@@ -14,6 +15,7 @@ use weft_core::upstream::Nanos;
 
 use crate::config::SyncStatus;
 use crate::identity::CertificateFacts;
+use crate::overload::Overload;
 
 /// Everything that is held.
 pub(super) fn config(snapshot: &Snapshot) -> Value {
@@ -58,6 +60,18 @@ pub(super) fn sync(status: &SyncStatus) -> Value {
         "lastError": status.last_error,
         "resources": held.collect::<Vec<_>>(),
         "refused": refused.collect::<Vec<_>>(),
+    })
+}
+
+/// What is under way, and how near that is to the sidecar's limits.
+pub(super) fn load(overload: &Overload, memory: Option<Memory>, connections: usize) -> Value {
+    let most = overload.most_requests();
+    json!({
+        "level": overload.level().name(),
+        "connections": connections,
+        "requests": overload.requests(),
+        "mostRequests": (most < u32::MAX).then_some(most),
+        "memory": memory.map(|memory| json!({ "used": memory.used, "limit": memory.limit })),
     })
 }
 

@@ -1,7 +1,7 @@
 //! Every answer that the sidecar itself makes, from one table: the reason decides the status, gRPC clients get
 //! theirs as gRPC, and only those who may know are told the reason. Nothing of the request is ever echoed.
 
-use http::header::{ALLOW, CONTENT_TYPE};
+use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use weft_core::http::grpc;
 use weft_core::reason::Reason;
@@ -36,8 +36,10 @@ pub fn answer_with(reason: Reason, status: StatusCode, asker: Asker) -> Response
     if asker.trusted {
         headers.insert(REASON, HeaderValue::from_static(reason.name()));
     }
-    if reason == Reason::Overflow {
-        headers.insert(OVERLOADED, HeaderValue::from_static("true"));
+    match reason {
+        Reason::Overflow => drop(headers.insert(OVERLOADED, HeaderValue::from_static("true"))),
+        Reason::Overloaded => drop(headers.insert(RETRY_AFTER, HeaderValue::from_static("1"))),
+        _ => {}
     }
     response
 }

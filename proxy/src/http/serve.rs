@@ -15,6 +15,7 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use weft_core::http::head::Limits;
+use weft_core::overload::Level;
 
 use super::body::Body;
 use super::cork::Cork;
@@ -26,6 +27,7 @@ use super::turn::Turn;
 use super::version::{CONNECTION_WINDOW, HEADER_LIST, HTTP1_BUFFER, HttpVersion, SEND_BUFFER, STREAM_WINDOW};
 use crate::drain::Drain;
 use crate::io::Io;
+use crate::overload::Overload;
 use crate::rarely::Rarely;
 
 /// A head must be whole so long after its first byte (hardening A14).
@@ -42,6 +44,8 @@ const HTTP1_WRITE_TIME: Duration = Duration::from_secs(300);
 const HTTP2_WRITE_TIME: Duration = Duration::from_secs(20);
 /// A connection without a request for so long is closed (`idleTimeout` of Istio's HTTP settings).
 const IDLE_TIME: Duration = Duration::from_secs(3600);
+/// The same where memory is tight (hardening G3).
+const TIGHT_IDLE_TIME: Duration = Duration::from_secs(1);
 /// An idle HTTP/2 connection ends so long after it was told so: what is left was answered and is not taken (hardening
 /// C7).
 const LEAVE_TIME: Duration = Duration::from_secs(60);
@@ -61,20 +65,30 @@ pub trait Handle: 'static {
     fn panicked(&self) -> Response<Body>;
 }
 
+/// What tells a connection to end.
+#[derive(Clone, Copy, Debug)]
+pub struct Word<'w> {
+    /// The sidecar ends.
+    pub drain: &'w Drain,
+    /// Memory is nearly used up.
+    pub overload: &'w Overload,
+}
+
 /// Serves a connection until it ends; in an orderly way when draining begins.
 ///
 /// # Errors
 /// Those of the connection: nothing is left to answer then.
 pub async fn serve<H: Handle>(
-    io: Io,
+    mut io: Io,
     version: HttpVersion,
     handler: Rc<H>,
-    drain: &Drain,
+    word: &Word<'_>,
 ) -> hyper::Result<()> {
+    io.shed_writes(word.overload.clone());
     let pulse = Rc::new(Pulse::default());
     match version {
-        HttpVersion::Http1 => serve_http1(io, handler, drain, pulse).await,
-        HttpVersion::Http2 => serve_http2(io, handler, drain, pulse).await,
+        HttpVersion::Http1 => serve_http1(io, handler, word, pulse).await,
+        HttpVersion::Http2 => serve_http2(io, handler, word, pulse).await,
     }
 }
 
@@ -96,18 +110,23 @@ impl Pulse {
     }
 
     /// Waits until the connection is to take no more requests: the sidecar ends, or it was idle (true).
-    async fn end(&self, drain: &Drain) -> bool {
+    async fn end(&self, word: &Word<'_>) -> bool {
         tokio::select! {
-            () = drain.draining() => false,
-            () = self.idle() => true,
+            () = word.drain.draining() => false,
+            () = self.idle(word.overload) => true,
         }
     }
 
-    /// Waits until there was no request for [`IDLE_TIME`], to twice that: nothing is set anew with each.
-    async fn idle(&self) {
+    /// Waits until there was no request for [`IDLE_TIME`], to twice that: nothing is set anew with each. Where memory is
+    /// tight for [`TIGHT_IDLE_TIME`].
+    async fn idle(&self, overload: &Overload) {
         let mut seen = self.begun.get();
         loop {
-            tokio::time::sleep(IDLE_TIME).await;
+            let level = overload.level();
+            let time = if level >= Level::Tight { TIGHT_IDLE_TIME } else { IDLE_TIME };
+            if tokio::time::timeout(time, overload.other_than(level)).await.is_ok() {
+                continue;
+            }
             if std::mem::replace(&mut seen, self.begun.get()) == seen && self.under_way.get() == 0 {
                 return;
             }
@@ -124,7 +143,7 @@ impl Drop for Beat<'_> {
 async fn serve_http1<H: Handle>(
     mut io: Io,
     handler: Rc<H>,
-    drain: &Drain,
+    word: &Word<'_>,
     pulse: Rc<Pulse>,
 ) -> hyper::Result<()> {
     io.limit_writes(HTTP1_WRITE_TIME);
@@ -145,7 +164,7 @@ async fn serve_http1<H: Handle>(
     tokio::select! {
         biased;
         ended = connection.as_mut() => return ended,
-        _ = Rarely::new(pulse.end(drain)) => connection.as_mut().graceful_shutdown(),
+        _ = Rarely::new(pulse.end(word)) => connection.as_mut().graceful_shutdown(),
     }
     connection.await
 }
@@ -153,11 +172,11 @@ async fn serve_http1<H: Handle>(
 async fn serve_http2<H: Handle>(
     mut io: Io,
     handler: Rc<H>,
-    drain: &Drain,
+    word: &Word<'_>,
     pulse: Rc<Pulse>,
 ) -> hyper::Result<()> {
     io.limit_writes(HTTP2_WRITE_TIME);
-    let (beats, turn) = (Rc::clone(&pulse), Rc::new(Turn::default()));
+    let (beats, turn) = (Rc::clone(&pulse), Rc::new(Turn::new(word.overload.clone())));
     let executor = StreamExecutor(Rc::clone(&turn));
     // Boxed: the library moves what it was given several times, from making its task to ending it.
     let service = service_fn(move |request| {
@@ -179,7 +198,7 @@ async fn serve_http2<H: Handle>(
     let idle = tokio::select! {
         biased;
         ended = poll_fn(|cx| cork.drive(connection.as_mut(), cx)) => return ended,
-        idle = Rarely::new(pulse.end(drain)) => idle,
+        idle = Rarely::new(pulse.end(word)) => idle,
     };
     connection.as_mut().graceful_shutdown();
     let rest = poll_fn(|cx| cork.drive(connection.as_mut(), cx));
@@ -288,8 +307,8 @@ mod tests {
         };
         let server = async {
             let (stream, _) = listener.accept().await.unwrap();
-            let drain = Drain::default();
-            serve(Io::plain(stream), HttpVersion::Http1, Rc::new(Shaky(Cell::new(0))), &drain).await
+            let word = Word { drain: &Drain::default(), overload: &Overload::default() };
+            serve(Io::plain(stream), HttpVersion::Http1, Rc::new(Shaky(Cell::new(0))), &word).await
         };
         let (answer, ended) = LocalSet::new().run_until(async { tokio::join!(client, server) }).await;
         ended.unwrap();

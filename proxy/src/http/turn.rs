@@ -11,15 +11,23 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use super::patience::Patience;
+use weft_core::overload::Level;
 
-/// A client that leaves no room for its response for so long, to twice that, is not sent the rest: as long as one of
-/// HTTP/1 may do without reading.
-const UNREAD_TIME: Duration = Duration::from_secs(300);
+use super::patience::Patience;
+use crate::overload::Overload;
+
+/// A client that leaves no room for its response for so many looks in a row, 300 s, is not sent the rest: as long as one
+/// of HTTP/1 may do without reading. Where memory is nearly used up one look is enough (hardening G3).
+const UNREAD_LOOKS: u32 = 60;
+/// How often a response that waits for its client is looked at.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// What became of the body of the stream whose turn it is: the streams of one connection take turns.
 #[derive(Debug, Default)]
-pub struct Turn(Cell<Asked>);
+pub struct Turn {
+    asked: Cell<Asked>,
+    overload: Overload,
+}
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Asked {
@@ -35,19 +43,24 @@ enum Asked {
 }
 
 impl Turn {
+    /// The turn of one connection.
+    pub fn new(overload: Overload) -> Self {
+        Self { asked: Cell::default(), overload }
+    }
+
     /// The body of the stream was asked and gave a frame.
     pub fn gave(&self) {
-        self.0.set(Asked::Gave);
+        self.asked.set(Asked::Gave);
     }
 
     /// The body of the stream was asked and has nothing yet.
     pub fn waits(&self) {
-        self.0.set(Asked::Waits);
+        self.asked.set(Asked::Waits);
     }
 
     /// Whether the stream whose turn it is ends because its client takes nothing.
     pub fn is_unread(&self) -> bool {
-        self.0.get() == Asked::Unread
+        self.asked.get() == Asked::Unread
     }
 }
 
@@ -58,32 +71,44 @@ pub struct Watch {
     /// The response has begun.
     begun: bool,
     patience: Patience,
+    /// Looks in a row at which nothing had been taken.
+    unread: u32,
 }
 
 impl Watch {
     /// Watches a stream of the connection that has this turn.
     pub fn new(turn: Rc<Turn>) -> Self {
-        Self { turn, begun: false, patience: Patience::new(Some(UNREAD_TIME), None) }
+        Self { turn, begun: false, patience: Patience::new(Some(LOOK), None), unread: 0 }
     }
 
     /// Gives the task of the stream its turn. Ready when it is done or is to be dropped, at once: then its client
     /// takes nothing, and its body learns that from the turn.
     pub fn drive<F: Future<Output = ()>>(&mut self, task: Pin<&mut F>, cx: &mut Context<'_>) -> Poll<()> {
-        self.turn.0.set(Asked::No);
+        self.turn.asked.set(Asked::No);
         if task.poll(cx).is_ready() {
             return Poll::Ready(());
         }
-        let asked = self.turn.0.get();
+        let asked = self.turn.asked.get();
         if asked != Asked::No {
             self.begun = true;
             self.patience.moved();
+            self.unread = 0;
         }
         if !self.begun || asked == Asked::Waits {
             return Poll::Pending;
         }
-        ready!(self.patience.poll(cx));
-        self.turn.0.set(Asked::Unread);
+        while !self.is_over() {
+            ready!(self.patience.poll(cx));
+            self.patience = Patience::new(Some(LOOK), None);
+            self.unread += 1;
+        }
+        self.turn.asked.set(Asked::Unread);
         Poll::Ready(())
+    }
+
+    fn is_over(&self) -> bool {
+        let critical = self.turn.overload.level() == Level::Critical;
+        self.unread >= if critical { 1 } else { UNREAD_LOOKS }
     }
 }
 
@@ -93,6 +118,7 @@ mod tests {
     use std::pin::pin;
 
     use tokio::time::Instant;
+    use weft_core::overload::Memory;
 
     use super::*;
 
@@ -129,7 +155,22 @@ mod tests {
         };
         let ended = lives(pause, &turn, stalled).await;
         assert!(turn.is_unread());
-        let last = pause * 10;
-        assert!((last + UNREAD_TIME..=last + UNREAD_TIME * 2).contains(&ended), "{ended:?}");
+        let last = pause * 10 + LOOK * UNREAD_LOOKS;
+        assert!((last..=last + LOOK * 2).contains(&ended), "{ended:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn g3_where_memory_is_nearly_used_up_it_ends_at_once() {
+        let overload = Overload::default();
+        overload.look(Some(Memory { used: 98, limit: 100 }));
+        let (turn, pause) = (Rc::new(Turn::new(overload)), Duration::from_secs(60));
+        assert_eq!(lives(pause, &turn, |turn, _| turn.waits()).await, pause * 100, "nothing to give");
+        let stalled = |turn: &Turn, turns| {
+            if turns == 0 {
+                turn.gave();
+            }
+        };
+        let ended = lives(pause, &turn, stalled).await;
+        assert!(ended <= pause + LOOK * 2, "{ended:?}");
     }
 }

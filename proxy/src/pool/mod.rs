@@ -150,6 +150,11 @@ impl Pool {
         });
     }
 
+    /// Closes connections that no request uses.
+    pub fn close_idle(&self) {
+        self.0.slots.borrow().values().for_each(|slot| while slot.close_idle() {});
+    }
+
     /// How many connections are kept idle or shared: for the admin page and tests.
     pub fn connections(&self) -> usize {
         self.0.slots.borrow().values().map(|slot| slot.connections()).sum()

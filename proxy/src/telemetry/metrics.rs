@@ -9,6 +9,8 @@ use prometheus::{
     Encoder, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder, core::Collector,
 };
 
+use weft_core::overload::Memory;
+
 use super::idle::Idle;
 use super::process;
 
@@ -42,6 +44,9 @@ pub struct Metrics {
     pub certificate_requests: IntCounterVec,
     /// `weft_connections_active{direction}` counters are read from the listeners: accepted and ended.
     pub connections: IntCounterVec,
+    /// `weft_overload_level`: 0 to 3, as memory is used up.
+    pub overload_level: IntGauge,
+    memory: Mutex<Option<Memory>>,
     config_seen: AtomicU64,
     certificate_ends: AtomicU64,
     /// Series that are named after policies, which come and go.
@@ -104,6 +109,12 @@ impl Metrics {
                 &["result"],
             ),
             connections: counters(r, "weft_connections_total", "Connections.", &["direction", "event"]),
+            overload_level: gauge(
+                r,
+                "weft_overload_level",
+                "0 fine, 1 idle connections end, 2 requests are shed, 3 connections too.",
+            ),
+            memory: Mutex::default(),
             config_seen: AtomicU64::new(0),
             certificate_ends: AtomicU64::new(0),
             registry,
@@ -113,6 +124,16 @@ impl Metrics {
     /// The controller was heard of at `now`.
     pub fn config_seen(&self, now: SystemTime) {
         self.config_seen.store(seconds(now), Relaxed);
+    }
+
+    /// Memory as it was looked at last; `None` where nothing limits it.
+    pub fn memory(&self, memory: Option<Memory>) {
+        *self.memory.lock().unwrap_or_else(PoisonError::into_inner) = memory;
+    }
+
+    /// Memory as it was looked at last.
+    pub fn last_memory(&self) -> Option<Memory> {
+        *self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The certificate in use ends at `end`.
@@ -152,6 +173,10 @@ impl Metrics {
         };
         if let Some(stale) = self.staleness(now) {
             put("weft_config_staleness_seconds", stale.as_secs() as i64);
+        }
+        if let Some(memory) = self.last_memory() {
+            put("weft_memory_used_bytes", memory.used as i64);
+            put("weft_memory_limit_bytes", memory.limit as i64);
         }
         let ends = self.certificate_ends.load(Relaxed);
         if ends > 0 {

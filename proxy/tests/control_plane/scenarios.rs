@@ -13,6 +13,7 @@ use weft_core::snapshot::{Resource, Snapshot};
 use weft_proxy::clock::Clock;
 use weft_proxy::config::ConfigUnavailable;
 use weft_proxy::control::Control;
+use weft_proxy::overload::Overload;
 use weft_proxy::telemetry::log::LogLevel;
 
 use super::said::{
@@ -273,6 +274,9 @@ async fn two_sidecars_on_one_port_are_an_error_that_names_the_setting() {
     let holder = std::net::TcpListener::bind(SocketAddr::from(([0, 0, 0, 0], taken.port()))).unwrap();
     let (mut settings, _) = scene.settings(&[]);
     settings.ports.health = holder.local_addr().unwrap().port();
-    let error = Control::start(&settings, Clock::system(), LogLevel::fixed()).err().unwrap().to_string();
+    let error = Control::start(&settings, Clock::system(), LogLevel::fixed(), Overload::default())
+        .err()
+        .unwrap()
+        .to_string();
     assert!(error.contains("WEFT_HEALTH_PORT"), "{error}");
 }

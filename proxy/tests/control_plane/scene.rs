@@ -10,6 +10,7 @@ use weft_core::snapshot::Snapshot;
 use weft_proxy::clock::Clock;
 use weft_proxy::config::Link;
 use weft_proxy::control::Control;
+use weft_proxy::overload::Overload;
 use weft_proxy::settings::Settings;
 use weft_proxy::telemetry::log::LogLevel;
 use weft_testkit::controller::FakeController;
@@ -71,7 +72,8 @@ impl Scene {
 
     pub(super) fn sidecar(&self, more: &[&str]) -> Sidecar {
         let (settings, ports) = self.settings(more);
-        let (control, tasks) = Control::start(&settings, Clock::system(), LogLevel::fixed()).unwrap();
+        let (control, tasks) =
+            Control::start(&settings, Clock::system(), LogLevel::fixed(), Overload::default()).unwrap();
         let task = tokio::spawn(tasks.run());
         control.listening.send_replace(true);
         Sidecar { control, ports, task }

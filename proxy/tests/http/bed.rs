@@ -19,7 +19,8 @@ use weft_proxy::drain::{Drain, Shutdown};
 use weft_proxy::http::version::HttpVersion;
 use weft_proxy::identity::Credentials;
 use weft_proxy::io::Io;
-use weft_proxy::local::{Local, close_removed};
+use weft_proxy::local::{Local, close_idle, close_removed};
+use weft_proxy::overload::Overload;
 use weft_proxy::pool::{Gates, MeshConnect, Pool};
 use weft_proxy::settings::AccessLogFormat;
 use weft_proxy::telemetry::Telemetry;
@@ -33,6 +34,7 @@ pub(crate) struct Bed {
     pub(crate) telemetry: Telemetry,
     pub(crate) local: Rc<Local>,
     pub(crate) shutdown: Shutdown,
+    pub(crate) overload: Overload,
     gates: Gates,
 }
 
@@ -44,27 +46,35 @@ pub(crate) async fn on_worker<F: Future<Output = ()>>(test: F) {
 impl Bed {
     /// A worker with this configuration.
     pub(crate) fn new(world: &World) -> Self {
+        Self::capped(world, u32::MAX)
+    }
+
+    /// A worker of a sidecar that takes so many requests at once.
+    pub(crate) fn capped(world: &World, most: u32) -> Self {
         let (mesh, questions) = Mesh::new(Duration::from_millis(100));
         std::mem::forget(questions);
         mesh.swap(world.snapshot(), &BTreeSet::new());
-        Self::over(mesh, Telemetry::new(AccessLogFormat::Off, Clock::system()), Gates::default())
+        let telemetry = Telemetry::new(AccessLogFormat::Off, Clock::system());
+        Self::over(mesh, telemetry, Gates::default(), Overload::new(1, Some(most)))
     }
 
     /// A second worker of the same sidecar.
     pub(crate) fn beside(other: &Self) -> Self {
-        Self::over(other.mesh.clone(), other.telemetry.clone(), other.gates.clone())
+        Self::over(other.mesh.clone(), other.telemetry.clone(), other.gates.clone(), other.overload.clone())
     }
 
-    fn over(mesh: Mesh, telemetry: Telemetry, gates: Gates) -> Self {
+    fn over(mesh: Mesh, telemetry: Telemetry, gates: Gates, overload: Overload) -> Self {
         let connect = Rc::new(MeshConnect::new(Dialer::default(), tls()));
         let (shutdown, drain) = (Shutdown::new(), Drain::default());
         let (watch, view) = (shutdown.clone(), drain.clone());
         tokio::task::spawn_local(async move { watch.follow(view).await });
         let pool = Pool::new(connect, gates.clone());
-        let local = Local::new(mesh.reader(), pool, telemetry.worker(0), drain, Instant::now(), 1);
+        let ends = (drain, overload.worker(0));
+        let local = Local::new(mesh.reader(), pool, telemetry.worker(0), ends, Instant::now(), 1);
         let local = Rc::new(local);
         tokio::task::spawn_local(close_removed(Rc::clone(&local), mesh.changes()));
-        Self { mesh, telemetry, local, shutdown, gates }
+        tokio::task::spawn_local(close_idle(Rc::clone(&local)));
+        Self { mesh, telemetry, local, shutdown, overload, gates }
     }
 
     /// Listens for connections of the application to a service.

@@ -3,6 +3,7 @@
 mod bed;
 mod floods;
 mod framing;
+mod overload;
 mod protocols;
 mod routing;
 mod tracing;

@@ -14,6 +14,7 @@ use weft_core::model::name::ObjectName;
 use weft_core::model::policy::{Action, AuthorizationPolicy, Rule, Source, ValueMatch};
 use weft_core::model::protocol::Protocol;
 use weft_core::model::workload::MtlsMode;
+use weft_core::overload::Memory;
 use weft_core::snapshot::Resource;
 use weft_proxy::orig_dst::Origin;
 use weft_proxy::outbound::Entry;
@@ -326,6 +327,31 @@ async fn an_application_that_is_not_there_is_told_by_a_reset_and_a_reason() {
         assert_eq!(ask(direct, b"\0").await, b"");
         let seen = pair.server.metrics().await;
         assert!(seen.contains("reason=\"application_unreachable\""), "{seen}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn g3_where_memory_is_nearly_used_up_connections_are_refused() {
+    local(async {
+        let pair = pair(Setup::default(), echo).await;
+        let overload = pair.server.ctx.local.overload.all().clone();
+        let used = |used| overload.look(Some(Memory { used, limit: 100 }));
+        assert_eq!(ask(pair.entry, b"hello").await, b"hello");
+        let reached = pair.reached.get();
+        for hundredths in [95, 98] {
+            used(hundredths);
+            assert_eq!(ask(pair.entry, b"hello").await, b"", "{hundredths} %");
+            assert_eq!(pair.reached.get(), reached, "{hundredths} %");
+        }
+        used(50);
+        assert_eq!(ask(pair.entry, b"hello").await, b"hello");
+        let refused = r#"weft_rejected_total{policy="",reason="overloaded"} "#;
+        assert!(pair.server.metrics().await.contains(refused));
+        // Its own application is not let out either.
+        pair.client.ctx.local.overload.all().look(Some(Memory { used: 95, limit: 100 }));
+        assert_eq!(ask(pair.entry, b"hello").await, b"");
+        assert!(pair.client.metrics().await.contains(&format!("{refused}1")));
     })
     .await;
 }

@@ -34,6 +34,7 @@ use weft_proxy::drain::Shutdown;
 use weft_proxy::identity::{CertificateFacts, Credentials, Issued};
 use weft_proxy::orig_dst::{Origin, Own};
 use weft_proxy::outbound::Entry;
+use weft_proxy::overload::Overload;
 use weft_proxy::pool::Gates;
 use weft_proxy::settings::AccessLogFormat;
 use weft_proxy::telemetry::Telemetry;
@@ -237,6 +238,7 @@ pub(crate) fn shared(workers: usize) -> (Shared, Credentials) {
         dialer: Dialer::default(),
         telemetry: Telemetry::new(AccessLogFormat::Off, clock),
         shutdown: Shutdown::new(),
+        overload: Overload::new(workers, None),
         own: Own { addresses: vec![IpAddr::from([127, 0, 0, 1])], ports: vec![15001, 15006] },
         gates: Gates::default(),
         epoch: Instant::now(),

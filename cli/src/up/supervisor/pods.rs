@@ -272,7 +272,8 @@ fn sidecar(plan: &PodPlan, template: &Template) -> Result<plan::SidecarPlan, Str
     let said = plan::annotated(&template.metadata)?;
     let addresses: Vec<String> = plan.address.all().iter().map(ToString::to_string).collect();
     let variable = |name: &str, value: String| (name.to_owned(), value);
-    let mut env = vec![variable("WEFT_WORKERS", "1".into())];
+    // All processes of the mesh are in one cgroup: what it uses is not for one sidecar to shed.
+    let mut env = vec![variable("WEFT_WORKERS", "1".into()), variable("WEFT_MEMORY_WATCH", "false".into())];
     env.extend(said.env);
     // Ours come last: they hold.
     env.extend([
