@@ -15,6 +15,7 @@ use super::entry::{AccessEntry, Logs};
 use super::format::Format;
 use super::labels::Reporter;
 use super::line::Lines;
+use super::room::Room;
 use crate::settings::AccessLogFormat;
 
 /// Entries that may wait to be written.
@@ -128,8 +129,8 @@ fn write_all(entries: &Receiver<Box<AccessEntry>>, mut outputs: Outputs) {
 struct Pending {
     compiled: Compiled,
     lines: Lines,
-    stdout: Vec<u8>,
-    stderr: Vec<u8>,
+    stdout: Room,
+    stderr: Room,
 }
 
 impl Pending {
@@ -171,10 +172,10 @@ impl Compiled {
     }
 }
 
-fn emit(out: &mut dyn Write, lines: &mut Vec<u8>) {
-    if !lines.is_empty() {
+fn emit(out: &mut dyn Write, lines: &mut Room) {
+    if !lines.written().is_empty() {
         // There is nowhere to report a log that cannot be written.
-        let _ = out.write_all(lines).and_then(|()| out.flush());
+        let _ = out.write_all(lines.written()).and_then(|()| out.flush());
         lines.clear();
     }
 }

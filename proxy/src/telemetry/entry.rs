@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, HeaderName, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use weft_core::access_log::filter::{Attribute, Fact, Simple};
 use weft_core::identity::SpiffeId;
 use weft_core::model::cluster::Cluster;
@@ -15,6 +15,8 @@ use weft_core::reason::Reason;
 use super::labels::{AppProtocol, Outcome, Reporter};
 use super::text::{MAX_VALUE, cut, known};
 
+/// Room for the texts of most requests, in bytes.
+const USUAL_TEXT: usize = 256;
 /// The most headers that one entry keeps beside those that every line shows.
 const MAX_HEADERS: usize = 64;
 
@@ -67,10 +69,23 @@ pub struct AccessEntry {
     pub(super) logs: Logs,
     /// Which of the logs take it.
     pub(super) admitted: u64,
+    kept: Kept,
+}
+
+/// What is kept of what was sent, one text after the other.
+#[derive(Clone, Debug)]
+struct Kept {
     text: String,
-    spans: [(u32, u32); Text::COUNT],
-    request_headers: Vec<(HeaderName, (u32, u32))>,
-    response_headers: Vec<(HeaderName, (u32, u32))>,
+    spans: [Span; Text::COUNT],
+    request_headers: Vec<(HeaderName, Span)>,
+    response_headers: Vec<(HeaderName, Span)>,
+}
+
+/// Where a text stands among those that are kept.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Span {
+    pub(super) start: u32,
+    end: u32,
 }
 
 /// The texts that every entry may have.
@@ -142,93 +157,63 @@ impl AccessEntry {
             took: Duration::ZERO,
             logs,
             admitted: 0,
-            text: String::with_capacity(256),
-            spans: Default::default(),
-            request_headers: Vec::new(),
-            response_headers: Vec::new(),
+            kept: Kept {
+                text: String::with_capacity(USUAL_TEXT),
+                spans: Default::default(),
+                request_headers: Vec::new(),
+                response_headers: Vec::new(),
+            },
         }
     }
 
     /// Keeps a text, its head where it is too long.
     pub fn put(&mut self, what: Text, value: &str) {
-        self.spans[what as usize] = self.keep(value);
+        self.kept.spans[what as usize] = self.kept.keep(value);
     }
 
     /// Keeps what lines show of a request's headers.
     pub fn put_request(&mut self, headers: &HeaderMap) {
-        for (what, name) in &USUAL {
-            self.spans[*what as usize] = self.keep_header(headers, name).unwrap_or_default();
-        }
-        let logs = self.logs.clone();
+        let Self { kept, logs, .. } = self;
+        kept.keep_usual(headers);
         for log in logs.list() {
             let filtered = log.filter.iter().flat_map(|filter| filter.request_headers());
             let shown = templates(&log.format).flat_map(|template| template.request_headers());
-            for name in filtered.chain(shown) {
-                self.capture_request(headers, name);
-            }
+            filtered.chain(shown).for_each(|name| kept.capture_request(headers, name));
         }
     }
 
     /// Keeps what lines show of a response's headers.
     pub fn put_response(&mut self, headers: &HeaderMap) {
-        let logs = self.logs.clone();
+        let Self { kept, logs, .. } = self;
         let templates = logs.list().iter().flat_map(|log| templates(&log.format));
-        for name in templates.flat_map(|template| template.response_headers()) {
-            if self.response_headers.len() < MAX_HEADERS
-                && let Some(span) = self.keep_header(headers, name)
-            {
-                self.response_headers.push((name.clone(), span));
-            }
-        }
-    }
-
-    fn capture_request(&mut self, headers: &HeaderMap, name: &HeaderName) {
-        let known = self.request_headers.iter().any(|(known, _)| known == name);
-        if !known
-            && self.request_headers.len() < MAX_HEADERS
-            && let Some(span) = self.keep_header(headers, name)
-        {
-            self.request_headers.push((name.clone(), span));
-        }
-    }
-
-    fn keep_header(&mut self, headers: &HeaderMap, name: &HeaderName) -> Option<(u32, u32)> {
-        let value = headers.get(name)?.as_bytes();
-        Some(match std::str::from_utf8(value) {
-            Ok(text) => self.keep(text),
-            Err(_) => self.keep(&String::from_utf8_lossy(value)),
-        })
-    }
-
-    fn keep(&mut self, value: &str) -> (u32, u32) {
-        let start = self.text.len();
-        self.text.push_str(cut(value, MAX_VALUE));
-        (start as u32, self.text.len() as u32)
+        templates.flat_map(|template| template.response_headers()).for_each(|name| {
+            kept.capture_response(headers, name);
+        });
     }
 
     /// All that is kept of what was sent, one after the other.
     pub(super) fn texts(&self) -> &str {
-        &self.text
+        &self.kept.text
     }
 
     pub(super) fn get(&self, what: Text) -> &str {
-        self.at(self.spans[what as usize])
+        self.at(self.span(what))
     }
 
-    fn at(&self, (start, end): (u32, u32)) -> &str {
-        self.text.get(start as usize..end as usize).unwrap_or_default()
+    pub(super) fn span(&self, what: Text) -> Span {
+        self.kept.spans[what as usize]
     }
 
-    pub(super) fn request_header(&self, name: &HeaderName) -> &str {
-        text_of_header(name).map_or_else(|| self.find(&self.request_headers, name), |text| self.get(text))
+    pub(super) fn at(&self, span: Span) -> &str {
+        self.kept.text.get(span.start as usize..span.end as usize).unwrap_or_default()
     }
 
-    pub(super) fn response_header(&self, name: &HeaderName) -> &str {
-        self.find(&self.response_headers, name)
+    pub(super) fn request_header(&self, name: &HeaderName) -> Span {
+        text_of_header(name).map_or_else(|| find(&self.kept.request_headers, name), |text| self.span(text))
     }
 
-    fn find(&self, headers: &[(HeaderName, (u32, u32))], name: &HeaderName) -> &str {
-        headers.iter().find(|(known, _)| known == name).map_or("", |(_, span)| self.at(*span))
+    pub(super) fn response_header(&self, name: &HeaderName) -> Span {
+        find(&self.kept.response_headers, name)
     }
 
     /// How it ended; says whether any log takes it.
@@ -251,7 +236,9 @@ impl AccessEntry {
 
     fn fact(&self, attribute: &Attribute) -> Option<Fact<'_>> {
         let attribute = match attribute {
-            Attribute::RequestHeader(name) => return known(self.request_header(name)).map(Fact::Text),
+            Attribute::RequestHeader(name) => {
+                return known(self.at(self.request_header(name))).map(Fact::Text);
+            }
             Attribute::Simple(simple) => *simple,
         };
         let number = |number: u64| Some(Fact::Number(i64::try_from(number).unwrap_or(i64::MAX)));
@@ -284,6 +271,69 @@ impl AccessEntry {
             _ => return None,
         })
     }
+}
+
+// === impl Kept ===
+
+impl Kept {
+    fn keep(&mut self, value: &str) -> Span {
+        let start = self.text.len();
+        self.text.push_str(cut(value, MAX_VALUE));
+        Span { start: start as u32, end: self.text.len() as u32 }
+    }
+
+    /// The headers of every line, the first of each. To look at all that a request has beats looking three up: most
+    /// differ in length.
+    fn keep_usual(&mut self, headers: &HeaderMap) {
+        for (name, value) in headers {
+            let length = name.as_str().len();
+            let usual = USUAL.iter().find(|(_, usual)| usual.as_str().len() == length && usual == name);
+            if let Some((what, _)) = usual
+                && self.spans[*what as usize].length() == 0
+            {
+                self.spans[*what as usize] = self.keep_value(value);
+            }
+        }
+    }
+
+    fn keep_value(&mut self, value: &HeaderValue) -> Span {
+        match std::str::from_utf8(value.as_bytes()) {
+            Ok(text) => self.keep(text),
+            Err(_) => self.keep(&String::from_utf8_lossy(value.as_bytes())),
+        }
+    }
+
+    fn keep_header(&mut self, headers: &HeaderMap, name: &HeaderName) -> Option<Span> {
+        headers.get(name).map(|value| self.keep_value(value))
+    }
+
+    fn capture_request(&mut self, headers: &HeaderMap, name: &HeaderName) {
+        let known = self.request_headers.iter().any(|(known, _)| known == name);
+        if !known
+            && self.request_headers.len() < MAX_HEADERS
+            && let Some(span) = self.keep_header(headers, name)
+        {
+            self.request_headers.push((name.clone(), span));
+        }
+    }
+
+    fn capture_response(&mut self, headers: &HeaderMap, name: &HeaderName) {
+        if self.response_headers.len() < MAX_HEADERS
+            && let Some(span) = self.keep_header(headers, name)
+        {
+            self.response_headers.push((name.clone(), span));
+        }
+    }
+}
+
+impl Span {
+    pub(super) fn length(self) -> usize {
+        self.end.saturating_sub(self.start) as usize
+    }
+}
+
+fn find(headers: &[(HeaderName, Span)], name: &HeaderName) -> Span {
+    headers.iter().find(|(known, _)| known == name).map_or(Span::default(), |(_, span)| *span)
 }
 
 /// The text that every entry keeps of a request header.

@@ -6,6 +6,7 @@ use weft_core::access_log::template::{Operator, Piece, Simple, Source, Template}
 use weft_core::model::telemetry::LogFormat;
 
 use super::entry::{Text, text_of_header};
+use super::room::Constant;
 
 /// Istio's line, with reason and policy at its end.
 const TEXT: &str = concat!(
@@ -49,9 +50,6 @@ const FIELDS: [(&str, &str); 28] = [
     ("x_forwarded_for", "%REQ(X-FORWARDED-FOR)%"),
 ];
 
-/// Bytes of a block: most of what stands before a value fits into one.
-const BLOCK: usize = 48;
-
 /// A format, ready to be filled in.
 #[derive(Debug)]
 pub(super) struct Format {
@@ -63,18 +61,19 @@ pub(super) struct Format {
 /// A value, and what stands before it.
 #[derive(Debug)]
 pub(super) struct Step {
+    /// Stands before a value that is there, with the quote that begins it.
     pub(super) before: Constant,
     pub(super) value: Value,
-    /// Shown where there is no value.
-    pub(super) other: Option<Value>,
+    /// Whether a quote ends it.
+    pub(super) quoted: bool,
     /// A text is cut to so many bytes.
     pub(super) most: usize,
     pub(super) style: Style,
+    /// Shown where there is no value.
+    pub(super) other: Option<Box<Step>>,
+    /// Stands for value and all before it where there is none.
+    pub(super) absent: Constant,
 }
-
-/// Bytes that never change, in blocks: those are copied whole, which takes a few instructions and no call, and cut.
-#[derive(Debug)]
-pub(super) struct Constant(Vec<([u8; BLOCK], usize)>);
 
 /// Where a value comes from.
 #[derive(Debug)]
@@ -126,26 +125,6 @@ impl Format {
     }
 }
 
-impl Constant {
-    fn of(bytes: &[u8]) -> Self {
-        let block = |part: &[u8]| {
-            let mut block = [0; BLOCK];
-            block[..part.len()].copy_from_slice(part);
-            (block, part.len())
-        };
-        Self(bytes.chunks(BLOCK).map(block).collect())
-    }
-
-    /// Appends it.
-    pub(super) fn write(&self, out: &mut Vec<u8>) {
-        for (block, used) in &self.0 {
-            let end = out.len() + used;
-            out.extend_from_slice(block);
-            out.truncate(end);
-        }
-    }
-}
-
 fn constant(source: &str) -> Template {
     Template::parse(source).expect("a constant that a test reads")
 }
@@ -193,8 +172,34 @@ impl Draft {
             Operator::Request(first, other) => (request(first), other.as_ref().map(request)),
             Operator::Response(first, other) => (response(first), other.as_ref().map(response)),
         };
-        let before = Constant::of(&std::mem::take(&mut self.before));
-        self.steps.push(Step { before, value, other, most: limit.unwrap_or(usize::MAX), style });
+        let (before, most) = (std::mem::take(&mut self.before), limit.unwrap_or(usize::MAX));
+        let other = other.map(|other| Box::new(Step::new(&before, other, most, style, None)));
+        self.steps.push(Step::new(&before, value, most, style, other));
+    }
+}
+
+impl Step {
+    fn new(before: &[u8], value: Value, most: usize, style: Style, other: Option<Box<Self>>) -> Self {
+        let json = style == Style::Json;
+        let quoted = json && !value.is_number();
+        let quote = if quoted { &b"\""[..] } else { &[] };
+        let nothing = if json { &b"null"[..] } else { b"-" };
+        let absent = Constant::of(&[before, nothing].concat());
+        Self { before: Constant::of(&[before, quote].concat()), value, quoted, most, style, other, absent }
+    }
+}
+
+impl Value {
+    /// Whether JSON shows it without quotes.
+    fn is_number(&self) -> bool {
+        use Simple::{BytesReceived, BytesSent, Duration, GrpcStatus, GrpcStatusNumber, ResponseCode};
+        let counts = |simple| {
+            matches!(
+                simple,
+                ResponseCode | BytesReceived | BytesSent | Duration | GrpcStatus | GrpcStatusNumber
+            )
+        };
+        matches!(self, Self::ServiceTime) || matches!(self, Self::Simple(simple) if counts(*simple))
     }
 }
 

@@ -1,276 +1,307 @@
 //! Lines of the access log, as bytes: nothing in them can end its quotes or its line.
 //!
 //! A line costs little more than to copy its bytes: its format is compiled, all values go straight to where the lines
-//! gather, and the texts of a request are looked over together.
+//! gather, the texts of a request are looked over together, and what many lines have in common is written once.
 
 use std::io::Write;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use weft_core::access_log::template::Simple;
-use weft_core::model::name::ClusterName;
+use weft_core::model::cluster::Cluster;
 use weft_core::reason::Reason;
 
-use super::entry::AccessEntry;
+use super::entry::{AccessEntry, Span};
 use super::format::{Format, Step, Style, Value, escape};
+use super::room::{BLOCK, Rest, Room};
 use super::text::cut;
 use crate::clock::rfc3339;
 
-/// Writes lines, and remembers what one line has in common with the next.
-#[derive(Debug, Default)]
+/// Addresses that are remembered, found by their ports: clients' differ by them.
+const ADDRESSES: usize = 256;
+/// The longest address: IPv6 with a scope and a port.
+const LONGEST: usize = 64;
+/// Bytes of a time.
+const STAMP: usize = "1970-01-01T00:00:00.000Z".len();
+
+/// Writes lines, and remembers what one line has in common with others.
+#[derive(Debug)]
 pub(super) struct Lines {
     /// The time of the last line, as it was written.
-    stamp: Vec<u8>,
+    stamp: [u8; BLOCK],
     second: u64,
+    addresses: Vec<Written>,
+    /// The last cluster, its name, and whether nothing in that has to be escaped.
+    cluster: Option<(Arc<Cluster>, String, bool)>,
+    /// The last route's name in which nothing has to be escaped.
+    route: Arc<str>,
+    /// What few lines show.
+    rare: String,
 }
 
-/// A line while it is written.
-struct Line<'a> {
-    out: &'a mut Vec<u8>,
-    /// Nothing that the entry keeps of what was sent has to be escaped.
-    harmless: bool,
+/// An address, as it is written.
+#[derive(Clone, Debug)]
+struct Written {
+    address: SocketAddr,
+    text: [u8; LONGEST],
+    used: usize,
 }
 
-/// The value of an entry.
+/// What a step shows of an entry.
 enum Shown<'a> {
     Absent,
-    /// What was sent, and kept by the entry.
-    Sent(&'a str),
-    Text(&'a str),
     Number(u64),
-    Address(SocketAddr),
-    Ip(IpAddr),
-    Cluster(&'a ClusterName),
-    Trace(u128),
-    Time(SystemTime),
+    /// The head of these bytes, so many of them; nothing in it has to be escaped. Where more stands behind it, it is
+    /// copied as a block.
+    Plain(&'a [u8], usize),
+    /// Has to be looked over.
+    Text(&'a str),
+}
+
+/// An entry, looked over.
+#[derive(Clone, Copy)]
+struct Looked<'a> {
+    entry: &'a AccessEntry,
+    /// Nothing that it keeps of what was sent has to be escaped.
+    harmless: bool,
 }
 
 // === impl Lines ===
 
-impl Lines {
-    /// Appends the line of an entry.
-    pub(super) fn write(&mut self, out: &mut Vec<u8>, entry: &AccessEntry, format: &Format) {
-        let mut line = Line { out, harmless: is_harmless(entry.texts()) };
-        for step in &format.steps {
-            step.before.write(line.out);
-            match shown(entry, step) {
-                Shown::Time(time) => line.quoted(step.style, self.stamp(time)),
-                value => line.put(value, step),
-            }
+impl Default for Lines {
+    fn default() -> Self {
+        let nowhere = Written::of(([0, 0, 0, 0], 0).into());
+        Self {
+            stamp: [0; BLOCK],
+            second: u64::MAX,
+            addresses: vec![nowhere; ADDRESSES],
+            cluster: None,
+            route: Arc::default(),
+            rare: String::new(),
         }
-        format.end.write(line.out);
-    }
-
-    /// A time as RFC 3339 writes it, in UTC, with milliseconds.
-    fn stamp(&mut self, time: SystemTime) -> &[u8] {
-        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-        if self.stamp.is_empty() || self.second != since.as_secs() {
-            self.second = since.as_secs();
-            self.stamp = rfc3339(UNIX_EPOCH + Duration::from_secs(self.second)).into_bytes();
-        }
-        let mut left = since.subsec_millis();
-        for digit in self.stamp.iter_mut().rev().skip(1).take(3) {
-            *digit = b'0' + (left % 10) as u8;
-            left /= 10;
-        }
-        &self.stamp
     }
 }
 
-// === impl Line ===
+impl Lines {
+    /// Appends the line of an entry.
+    pub(super) fn write(&mut self, room: &mut Room, entry: &AccessEntry, format: &Format) {
+        let looked = Looked { entry, harmless: is_harmless(entry.texts()) };
+        room.write(|rest| {
+            for step in &format.steps {
+                self.step(rest, looked, step)?;
+            }
+            rest.constant(&format.end)
+        });
+    }
 
-impl Line<'_> {
-    fn put(&mut self, value: Shown<'_>, step: &Step) {
+    #[inline(always)]
+    fn step(&mut self, rest: &mut Rest<'_>, looked: Looked<'_>, step: &Step) -> Option<()> {
+        match self.shown(looked, &step.value) {
+            Shown::Plain(bytes, length) => {
+                rest.constant(&step.before)?;
+                rest.head(bytes, length.min(step.most))?;
+                if step.quoted { rest.push(b'"') } else { Some(()) }
+            }
+            Shown::Number(number) => {
+                rest.constant(&step.before)?;
+                rest.number(number)
+            }
+            Shown::Text(text) => put_text(rest, step, text),
+            Shown::Absent => match &step.other {
+                None => rest.constant(&step.absent),
+                Some(other) => self.other(rest, looked, other),
+            },
+        }
+    }
+
+    #[inline(never)]
+    fn other(&mut self, rest: &mut Rest<'_>, looked: Looked<'_>, step: &Step) -> Option<()> {
+        self.step(rest, looked, step)
+    }
+
+    #[inline(always)]
+    fn shown<'a>(&'a mut self, looked: Looked<'a>, value: &Value) -> Shown<'a> {
+        let entry = looked.entry;
         match value {
-            Shown::Absent if step.style == Style::Json => self.out.extend_from_slice(b"null"),
-            Shown::Absent => self.out.push(b'-'),
-            Shown::Sent(text) if self.harmless => self.quoted(step.style, cut(text, step.most).as_bytes()),
-            Shown::Sent(text) | Shown::Text(text) => self.text(step.style, cut(text, step.most)),
-            Shown::Number(number) => self.number(number),
-            Shown::Address(address) => self.address(step.style, address),
-            Shown::Cluster(name) => self.cluster(step.style, name),
-            Shown::Ip(ip) => self.made(step.style, format_args!("{ip}")),
-            Shown::Trace(id) => self.made(step.style, format_args!("{id:032x}")),
-            Shown::Time(_) => {}
+            Value::Simple(simple) => self.simple(entry, *simple),
+            Value::Text(text) => looked.sent(entry.span(*text)),
+            Value::RequestHeader(name) => looked.sent(entry.request_header(name)),
+            Value::ResponseHeader(name) => looked.sent(entry.response_header(name)),
+            Value::Scheme => plain(if entry.protocol.is_empty() { "" } else { "http" }),
+            Value::ServiceTime => number(entry.upstream_service_time.map(millis)),
+            Value::Nothing => Shown::Absent,
         }
     }
 
-    /// What needs no care, in quotes where the style asks for them.
-    fn quoted(&mut self, style: Style, bytes: &[u8]) {
-        self.quote(style);
-        self.out.extend_from_slice(bytes);
-        self.quote(style);
-    }
-
-    fn quote(&mut self, style: Style) {
-        if style == Style::Json {
-            self.out.push(b'"');
+    #[inline(always)]
+    fn simple<'a>(&'a mut self, entry: &'a AccessEntry, simple: Simple) -> Shown<'a> {
+        match simple {
+            Simple::StartTime => self.stamp(entry.start_time),
+            Simple::ResponseCode => Shown::Number(entry.outcome.status.into()),
+            Simple::BytesReceived => Shown::Number(entry.bytes_received),
+            Simple::BytesSent => Shown::Number(entry.bytes_sent),
+            Simple::Duration => Shown::Number(millis(entry.took)),
+            Simple::GrpcStatus | Simple::GrpcStatusNumber => number(entry.outcome.grpc_status.map(u64::from)),
+            Simple::UpstreamHost | Simple::UpstreamRemoteAddress => self.address(entry.upstream_host),
+            Simple::UpstreamLocalAddress => self.address(entry.upstream_local_address),
+            Simple::DownstreamLocalAddress => self.address(entry.downstream_local_address),
+            Simple::DownstreamRemoteAddress => self.address(entry.downstream_remote_address),
+            Simple::DownstreamRemoteAddressWithoutPort => {
+                self.rare(entry.downstream_remote_address.map(|address| address.ip().to_string()))
+            }
+            Simple::UpstreamCluster | Simple::UpstreamClusterRaw => {
+                self.cluster(entry.upstream_cluster.as_ref())
+            }
+            Simple::RouteName => self.route(&entry.route_name),
+            Simple::TraceId => self.rare(entry.trace_id.map(|id| format!("{id:032x}"))),
+            simple => simple_text(entry, simple),
         }
     }
 
-    /// A text that can neither end its quotes nor its line.
-    fn text(&mut self, style: Style, text: &str) {
-        self.quote(style);
-        match style {
-            _ if is_harmless(text) => self.out.extend_from_slice(text.as_bytes()),
-            Style::Text => escape_text(self.out, text),
-            Style::Json | Style::Part => escape(self.out, text),
+    /// A time as RFC 3339 writes it, in UTC, with milliseconds.
+    fn stamp(&mut self, time: SystemTime) -> Shown<'_> {
+        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        if self.second != since.as_secs() {
+            self.second = since.as_secs();
+            let text = rfc3339(UNIX_EPOCH + Duration::from_secs(self.second));
+            self.stamp[..STAMP].copy_from_slice(text.as_bytes().get(..STAMP).unwrap_or(&[b'-'; STAMP]));
         }
-        self.quote(style);
-    }
-
-    fn number(&mut self, mut number: u64) {
-        let mut digits = [0; 20];
-        let mut at = digits.len();
-        while number >= 10 {
-            at -= 1;
-            digits[at] = b'0' + (number % 10) as u8;
-            number /= 10;
+        let millis = since.subsec_millis();
+        for (at, unit) in [(20, 100), (21, 10), (22, 1)] {
+            self.stamp[at] = b'0' + (millis / unit % 10) as u8;
         }
-        self.out.push(b'0' + number as u8);
-        self.out.extend_from_slice(&digits[at..]);
+        Shown::Plain(&self.stamp, STAMP)
     }
 
-    fn address(&mut self, style: Style, address: SocketAddr) {
-        let SocketAddr::V4(v4) = address else { return self.made(style, format_args!("{address}")) };
-        self.quote(style);
-        for octet in v4.ip().octets() {
-            let (text, length) = &OCTETS[usize::from(octet)];
-            let end = self.out.len() + usize::from(*length);
-            self.out.extend_from_slice(text);
-            self.out.truncate(end);
+    fn address(&mut self, address: Option<SocketAddr>) -> Shown<'_> {
+        let Some(address) = address else { return Shown::Absent };
+        let written = &mut self.addresses[usize::from(address.port()) % ADDRESSES];
+        if written.address != address {
+            *written = Written::of(address);
         }
-        self.out.pop();
-        self.out.push(b':');
-        self.number(v4.port().into());
-        self.quote(style);
+        Shown::Plain(&written.text, written.used)
     }
 
-    /// As its `Display` writes it.
-    fn cluster(&mut self, style: Style, name: &ClusterName) {
-        self.quote(style);
-        self.out.extend_from_slice(b"outbound|");
-        self.number(name.port.into());
-        self.out.push(b'|');
-        self.text(Style::Part, name.subset.as_deref().unwrap_or_default());
-        self.out.push(b'|');
-        self.text(Style::Part, &name.service.host);
-        self.quote(style);
+    /// A cluster's name: requests for the same one often follow each other.
+    fn cluster(&mut self, cluster: Option<&Arc<Cluster>>) -> Shown<'_> {
+        let Some(cluster) = cluster else { return Shown::Absent };
+        if !self.cluster.as_ref().is_some_and(|(known, ..)| Arc::ptr_eq(known, cluster)) {
+            let name = cluster.name.to_string();
+            let harmless = is_harmless(&name);
+            self.cluster = Some((Arc::clone(cluster), name, harmless));
+        }
+        match &self.cluster {
+            Some((_, name, true)) => plain(name),
+            Some((_, name, false)) => text(name),
+            None => Shown::Absent,
+        }
     }
 
-    fn made(&mut self, style: Style, text: std::fmt::Arguments<'_>) {
-        self.quote(style);
-        // Into memory: it cannot fail.
-        let _ = self.out.write_fmt(text);
-        self.quote(style);
+    /// A route's name, likewise.
+    fn route<'a>(&mut self, route: &'a Arc<str>) -> Shown<'a> {
+        if Arc::ptr_eq(&self.route, route) {
+            return plain(route);
+        }
+        if is_harmless(route) {
+            self.route = Arc::clone(route);
+        }
+        text(route)
+    }
+
+    #[cold]
+    fn rare(&mut self, text: Option<String>) -> Shown<'_> {
+        self.rare = text.unwrap_or_default();
+        plain(&self.rare)
+    }
+}
+
+impl Written {
+    #[cold]
+    fn of(address: SocketAddr) -> Self {
+        let mut text = [0; LONGEST];
+        let mut left = &mut text[..];
+        // The longest one fits.
+        let _ = write!(left, "{address}");
+        let used = LONGEST - left.len();
+        Self { address, text, used }
     }
 }
 
 // === values ===
 
-fn shown<'a>(entry: &'a AccessEntry, step: &Step) -> Shown<'a> {
-    match (value(entry, &step.value), &step.other) {
-        (Shown::Absent, Some(other)) => other_value(entry, other),
-        (shown, _) => shown,
+impl<'a> Looked<'a> {
+    /// What was sent, and is kept by the entry.
+    #[inline(always)]
+    fn sent(self, span: Span) -> Shown<'a> {
+        let (texts, length) = (self.entry.texts(), span.length());
+        match texts.as_bytes().get(span.start as usize..) {
+            Some(_) if length == 0 => Shown::Absent,
+            Some(bytes) if self.harmless => Shown::Plain(bytes, length),
+            _ => text(self.entry.at(span)),
+        }
     }
-}
-
-#[cold]
-fn other_value<'a>(entry: &'a AccessEntry, other: &Value) -> Shown<'a> {
-    value(entry, other)
 }
 
 #[inline(always)]
-fn value<'a>(entry: &'a AccessEntry, value: &Value) -> Shown<'a> {
-    match value {
-        Value::Simple(simple) => simple_value(entry, *simple),
-        Value::Text(text) => sent(entry.get(*text)),
-        Value::RequestHeader(name) => sent(entry.request_header(name)),
-        Value::ResponseHeader(name) => sent(entry.response_header(name)),
-        Value::Scheme => text(if entry.protocol.is_empty() { "" } else { "http" }),
-        Value::ServiceTime => {
-            entry.upstream_service_time.map_or(Shown::Absent, |took| Shown::Number(took.as_millis() as u64))
-        }
-        Value::Nothing => Shown::Absent,
+fn simple_text(entry: &AccessEntry, simple: Simple) -> Shown<'_> {
+    match simple {
+        Simple::Protocol => plain(entry.protocol),
+        Simple::ResponseCodeDetails => plain(entry.details()),
+        Simple::ResponseFlags => plain(entry.outcome.reason.map_or("-", Reason::flag)),
+        Simple::Reason => plain(entry.outcome.reason.map_or("", Reason::name)),
+        // An identity has letters, digits and a few signs that need no care.
+        Simple::DownstreamPeerUriSan => plain(entry.source_principal.as_ref().map_or("", |id| id.as_str())),
+        Simple::Policy => text(entry.policy.as_deref().unwrap_or_default()),
+        _ => Shown::Absent,
     }
 }
 
-fn sent(text: &str) -> Shown<'_> {
-    if text.is_empty() { Shown::Absent } else { Shown::Sent(text) }
+#[inline(always)]
+fn plain(text: &str) -> Shown<'_> {
+    if text.is_empty() { Shown::Absent } else { Shown::Plain(text.as_bytes(), text.len()) }
 }
 
+#[inline(always)]
 fn text(text: &str) -> Shown<'_> {
     if text.is_empty() { Shown::Absent } else { Shown::Text(text) }
 }
 
-fn simple_value(entry: &AccessEntry, simple: Simple) -> Shown<'_> {
-    let address = |address: Option<SocketAddr>| address.map_or(Shown::Absent, Shown::Address);
-    match simple {
-        Simple::StartTime => Shown::Time(entry.start_time),
-        Simple::ResponseCode => Shown::Number(entry.outcome.status.into()),
-        Simple::BytesReceived => Shown::Number(entry.bytes_received),
-        Simple::BytesSent => Shown::Number(entry.bytes_sent),
-        Simple::Duration => Shown::Number(entry.took.as_millis() as u64),
-        Simple::GrpcStatus | Simple::GrpcStatusNumber => {
-            entry.outcome.grpc_status.map_or(Shown::Absent, |status| Shown::Number(status.into()))
-        }
-        Simple::UpstreamHost | Simple::UpstreamRemoteAddress => address(entry.upstream_host),
-        Simple::UpstreamLocalAddress => address(entry.upstream_local_address),
-        Simple::DownstreamLocalAddress => address(entry.downstream_local_address),
-        Simple::DownstreamRemoteAddress => address(entry.downstream_remote_address),
-        Simple::DownstreamRemoteAddressWithoutPort => {
-            entry.downstream_remote_address.map_or(Shown::Absent, |address| Shown::Ip(address.ip()))
-        }
-        Simple::UpstreamCluster | Simple::UpstreamClusterRaw => {
-            entry.upstream_cluster.as_ref().map_or(Shown::Absent, |cluster| Shown::Cluster(&cluster.name))
-        }
-        Simple::TraceId => entry.trace_id.map_or(Shown::Absent, Shown::Trace),
-        simple => text(simple_text(entry, simple)),
-    }
+#[inline(always)]
+fn number(number: Option<u64>) -> Shown<'static> {
+    number.map_or(Shown::Absent, Shown::Number)
 }
 
-fn simple_text(entry: &AccessEntry, simple: Simple) -> &str {
-    match simple {
-        Simple::Protocol => entry.protocol,
-        Simple::ResponseCodeDetails => entry.details(),
-        Simple::ResponseFlags => entry.outcome.reason.map_or("-", Reason::flag),
-        Simple::DownstreamPeerUriSan => entry.source_principal.as_ref().map_or("", |id| id.as_str()),
-        Simple::RouteName => &entry.route_name,
-        Simple::Reason => entry.outcome.reason.map_or("", Reason::name),
-        Simple::Policy => entry.policy.as_deref().unwrap_or_default(),
-        _ => "",
-    }
+fn millis(time: Duration) -> u64 {
+    time.as_secs().saturating_mul(1000).saturating_add(time.subsec_millis().into())
 }
 
 // === bytes ===
 
-/// The numbers of an address, each with the dot behind it, and how long that is.
-static OCTETS: [([u8; 4], u8); 256] = octets();
-
-const fn octets() -> [([u8; 4], u8); 256] {
-    let mut all = [([b'.'; 4], 0); 256];
-    let mut octet = 0;
-    while octet < all.len() {
-        let digits = [b'0' + (octet / 100) as u8, b'0' + (octet / 10 % 10) as u8, b'0' + (octet % 10) as u8];
-        let first = if octet < 10 {
-            2
-        } else if octet < 100 {
-            1
-        } else {
-            0
-        };
-        let mut at = first;
-        while at < 3 {
-            all[octet].0[at - first] = digits[at];
-            at += 1;
-        }
-        all[octet].1 = 4 - first as u8;
-        octet += 1;
+/// A text that is not known to be harmless.
+#[inline(never)]
+fn put_text(rest: &mut Rest<'_>, step: &Step, text: &str) -> Option<()> {
+    let text = cut(text, step.most);
+    rest.constant(&step.before)?;
+    if is_harmless(text) {
+        rest.copy(text.as_bytes())?
+    } else {
+        rest.copy(&escaped(step.style, text))?
     }
-    all
+    if step.quoted { rest.push(b'"') } else { Some(()) }
 }
 
-/// Appends a text so that it can neither end its quotes nor its line.
+/// A text so that it can neither end its quotes nor its line.
+#[cold]
+fn escaped(style: Style, text: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(2 * text.len());
+    match style {
+        Style::Text => escape_text(&mut out, text),
+        Style::Json | Style::Part => escape(&mut out, text),
+    }
+    out
+}
+
 fn escape_text(out: &mut Vec<u8>, text: &str) {
     for c in text.chars() {
         match c {

@@ -9,6 +9,8 @@ mod text;
 pub mod labels;
 /// What the access log shows of one request or connection.
 pub mod entry;
+/// Room for lines of the access log.
+mod room;
 /// Formats of the access log, compiled.
 mod format;
 /// Lines of the access log.

@@ -31,9 +31,9 @@ fn entry(format: LogFormat) -> AccessEntry {
 }
 
 fn line(entry: &AccessEntry) -> String {
-    let mut out = Vec::new();
+    let mut out = Room::default();
     Lines::default().write(&mut out, entry, &Format::of(&entry.logs.list()[0].format));
-    String::from_utf8(out).unwrap()
+    String::from_utf8(out.written().to_vec()).unwrap()
 }
 
 fn ended(mut entry: AccessEntry, status: u16, reason: Option<Reason>) -> AccessEntry {
