@@ -61,15 +61,18 @@ impl AppMetrics {
     }
 }
 
-/// Appends the application's metrics to the sidecar's. A mark of the end, as OpenMetrics has it, would end the scrape.
-pub fn append(text: &mut Vec<u8>, app: &[u8]) {
+/// The application's metrics as they may stand among others: a mark of the end, as OpenMetrics has it, would end the
+/// scrape.
+pub fn without_end(app: &[u8]) -> Vec<u8> {
     let end = b"# EOF";
+    let mut text = Vec::with_capacity(app.len() + 1);
     for line in app.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
         if line.strip_suffix(b"\r").unwrap_or(line) != end {
             text.extend_from_slice(line);
             text.push(b'\n');
         }
     }
+    text
 }
 
 #[cfg(test)]
@@ -115,8 +118,7 @@ mod tests {
 
     #[test]
     fn the_mark_of_the_end_is_left_out() {
-        let mut text = b"x 1\n".to_vec();
-        append(&mut text, b"# TYPE a counter\na_total 1\n# EOF\n\n");
-        assert_eq!(text, b"x 1\n# TYPE a counter\na_total 1\n");
+        assert_eq!(without_end(b"# TYPE a counter\na_total 1\n# EOF\n\n"), b"# TYPE a counter\na_total 1\n");
+        assert_eq!(without_end(b"a 1"), b"a 1\n");
     }
 }

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::StatusCode;
 use tokio::time::Instant;
 
-use crate::app_metrics::{AppMetrics, append};
+use crate::app_metrics::{AppMetrics, without_end};
 use crate::config::Mesh;
 use crate::drain::{Phase, Shutdown};
 use crate::identity::Credentials;
@@ -92,26 +93,31 @@ impl Health {
 }
 
 impl Scrape {
-    async fn all(&self) -> Vec<u8> {
-        let mut text = self.render().into_bytes();
-        let Some(app) = &self.app else { return text };
-        match app.fetch().await {
-            Ok(metrics) => append(&mut text, &metrics),
-            Err(reason) => {
-                tracing::debug!(reason, "the application's metrics cannot be had");
-                self.telemetry.metrics.app_scrape_failures.inc();
-            }
-        }
-        text
+    async fn all(&self) -> Answer {
+        let own = self.own();
+        let app = match &self.app {
+            Some(app) => app.fetch().await.map(Some),
+            None => Ok(None),
+        };
+        let app = app.unwrap_or_else(|reason| {
+            tracing::debug!(reason, "the application's metrics cannot be had");
+            self.telemetry.metrics.app_scrape_failures.inc();
+            None
+        });
+        let app = app.into_iter().map(|metrics| without_end(&metrics).into());
+        web::metrics(own.map(Bytes::from).chain(app))
     }
 
-    fn render(&self) -> String {
+    /// The sidecar's own, in pieces.
+    fn own(&self) -> impl Iterator<Item = String> + Send + use<> {
         let snapshot = self.mesh.snapshot();
         let told = snapshot.workload().map(|workload| workload.telemetry.metrics.clone()).unwrap_or_default();
-        let mut text = self.telemetry.render_as(&told);
-        let now = u64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        clusters::render(&mut text, &snapshot, now);
-        text
+        let epoch = self.epoch;
+        let clusters = std::iter::once_with(move || {
+            let now = u64::try_from(epoch.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            clusters::render(&snapshot, now)
+        });
+        self.telemetry.pieces(told).chain(clusters)
     }
 }
 
@@ -130,7 +136,7 @@ impl Answers for Health {
 impl Answers for Scrape {
     async fn answer(&self, question: Question) -> Answer {
         match question.path.as_str() {
-            "/stats/prometheus" | "/metrics" => web::metrics(self.all().await),
+            "/stats/prometheus" | "/metrics" => self.all().await,
             _ => web::text(StatusCode::NOT_FOUND, "try /stats/prometheus or /metrics\n"),
         }
     }

@@ -9,8 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full};
-use hyper::body::{Body, Incoming};
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Body, Frame, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -148,9 +148,11 @@ pub fn json(value: &serde_json::Value) -> Answer {
     with_type(StatusCode::OK, "application/json", format!("{value:#}\n").into())
 }
 
-/// Prometheus' text format.
-pub fn metrics(body: impl Into<Bytes>) -> Answer {
-    with_type(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", body.into())
+/// Prometheus' text format, in pieces that are taken as the client reads.
+pub fn metrics(pieces: impl Iterator<Item = Bytes> + Send + 'static) -> Answer {
+    let frames = pieces.map(|piece| Ok(Frame::data(piece)));
+    let body = StreamBody::new(futures_util::stream::iter(frames));
+    with_body(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", body)
 }
 
 fn with_type(status: StatusCode, kind: &'static str, body: Bytes) -> Answer {

@@ -9,9 +9,11 @@ mod views;
 /// What becomes of a request.
 mod explain;
 
+use bytes::Bytes;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::time::Instant;
+use weft_core::model::telemetry::Sides;
 use weft_core::upstream::Nanos;
 
 use crate::clock::Clock;
@@ -120,10 +122,9 @@ impl Admin {
         }
     }
 
-    fn metrics(&self) -> String {
-        let mut text = self.telemetry.render();
-        clusters::render(&mut text, &self.mesh.snapshot(), self.nanos());
-        text
+    fn metrics(&self) -> impl Iterator<Item = Bytes> + Send + use<> {
+        let clusters = clusters::render(&self.mesh.snapshot(), self.nanos());
+        self.telemetry.pieces(Sides::default()).chain([clusters]).map(Bytes::from)
     }
 
     fn tap(&self, query: &str) -> Answer {

@@ -65,8 +65,9 @@ const GAUGES: [Gauge; 10] = [
     },
 ];
 
-/// Appends the gauges of every cluster.
-pub fn render(text: &mut String, snapshot: &Snapshot, now: Nanos) {
+/// The gauges of every cluster.
+pub fn render(snapshot: &Snapshot, now: Nanos) -> String {
+    let mut text = String::new();
     let mut clusters: Vec<_> = snapshot.all_clusters().collect();
     clusters.sort_by(|a, b| a.cluster.name.cmp(&b.cluster.name));
     for Gauge { name, help, value } in &GAUGES {
@@ -76,6 +77,7 @@ pub fn render(text: &mut String, snapshot: &Snapshot, now: Nanos) {
             let _ = writeln!(text, "{name}{{cluster=\"{}\"}} {}", cluster.cluster.name, value(cluster, now));
         }
     }
+    text
 }
 
 /// `maxRetries` where it is written, else the share of the requests under way.

@@ -27,6 +27,8 @@ mod idle;
 pub mod metrics;
 /// Spans of requests that are traced.
 pub mod spans;
+/// A scrape, part by part.
+mod parts;
 /// Series as a Telemetry wants them shown.
 mod shown;
 /// Time series of requests and connections.

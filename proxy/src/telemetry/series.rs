@@ -1,6 +1,9 @@
 //! Time series of requests and connections: a shard per worker, written by that worker alone.
 //!
-//! A worker adds to its shard with plain loads and stores; a scrape sums the shards. The number of series is bounded:
+//! A worker adds to its shard with plain loads and stores; a scrape sums the shards, and holds the list of them only for
+//! as long as it takes to copy it: what it shows is written afterwards, series by series.
+//!
+//! The number of series is bounded:
 //! beyond the limit everything is counted on one coarse series, and a series that nothing was added to for long ends.
 
 use std::collections::HashMap;
@@ -13,7 +16,9 @@ use weft_core::reason::Reason;
 
 use super::idle::Idle;
 use super::labels::{Outcome, ScopeLabels, is_grpc};
-use super::shown::{Shown, shown};
+use super::parts::Part;
+use super::shown::{Series, shown};
+use super::text::digits;
 
 /// The most series of requests, and the most of connections.
 pub const MAX_SERIES: usize = 2000;
@@ -82,7 +87,7 @@ struct Histogram {
 struct Table<S> {
     limit: usize,
     /// By their labels as they are shown: what is shown alike is one series.
-    entries: Mutex<HashMap<String, Entry<S>>>,
+    entries: Mutex<HashMap<Arc<str>, Entry<S>>>,
 }
 
 #[derive(Debug, Default)]
@@ -142,59 +147,55 @@ impl Store {
         self.len() == 0
     }
 
-    /// Appends every series in Prometheus' text format, as a Telemetry wants them shown.
-    pub fn render(&self, text: &mut String, told: &Sides<Metrics>) {
-        self.render_requests(text, told);
-        self.render_messages(text, told);
-        self.render_connections(text, told);
+    /// Every series in Prometheus' text format, as a Telemetry wants them shown.
+    pub(super) fn parts(&self, told: Sides<Metrics>) -> impl Iterator<Item = Part> + Send + use<> {
+        let told = Arc::new(told);
+        let (requests, connections) = (Arc::new(self.requests.series()), Arc::new(self.tcp.series()));
+        requests_of(&requests, &told).chain(messages(&requests, &told)).chain(tcp(&connections, &told))
     }
+}
 
-    fn render_requests(&self, text: &mut String, told: &Sides<Metrics>) {
-        let entries = self.requests.lock();
-        let requests = shown(told, Metric::RequestCount, series(&entries));
-        counter(text, Metric::RequestCount, &requests, |s: &RequestShard| s.duration_micros.count());
-        type Pick = fn(&RequestShard) -> &Histogram;
-        let histograms: [(Metric, u64, Pick); 3] = [
-            (Metric::RequestDuration, 1000, |s| &s.duration_micros),
-            (Metric::RequestSize, 1, |s| &s.request_bytes),
-            (Metric::ResponseSize, 1, |s| &s.response_bytes),
-        ];
-        for (metric, scale, pick) in histograms {
-            type_line(text, metric.name(), "histogram");
-            for (labels, shards) in shown(told, metric, series(&entries)) {
-                let parts: Vec<_> = shards.into_iter().map(pick).collect();
-                render_histogram(text, metric.name(), &labels, scale, &parts);
-            }
-        }
-    }
+fn requests_of(
+    series: &Arc<Series<RequestShard>>,
+    told: &Arc<Sides<Metrics>>,
+) -> impl Iterator<Item = Part> + Send + use<> {
+    type Pick = fn(&RequestShard) -> &Histogram;
+    let histograms: [(Metric, u64, Pick); 3] = [
+        (Metric::RequestDuration, 1000, |s| &s.duration_micros),
+        (Metric::RequestSize, 1, |s| &s.request_bytes),
+        (Metric::ResponseSize, 1, |s| &s.response_bytes),
+    ];
+    let count = counter(series, told, Metric::RequestCount, |s| s.duration_micros.count());
+    let (series, told) = (Arc::clone(series), Arc::clone(told));
+    count.chain(histograms.into_iter().flat_map(move |(metric, scale, pick)| {
+        let write = move |text: &mut String, labels: &str, shards: &[Arc<RequestShard>]| {
+            let parts: Vec<_> = shards.iter().map(|shard| pick(shard)).collect();
+            render_histogram(text, metric.name(), labels, scale, &parts);
+        };
+        family(&series, &told, metric, "histogram", write)
+    }))
+}
 
-    /// Of gRPC alone.
-    fn render_messages(&self, text: &mut String, told: &Sides<Metrics>) {
-        type Pick = fn(&RequestShard) -> u64;
-        let counters: [(Metric, Pick); 2] = [
-            (Metric::GrpcRequestMessages, |s| s.request_messages.get()),
-            (Metric::GrpcResponseMessages, |s| s.response_messages.get()),
-        ];
-        let entries = self.requests.lock();
-        for (metric, value) in counters {
-            let of_grpc = series(&entries).filter(|(labels, _)| is_grpc(labels));
-            counter(text, metric, &shown(told, metric, of_grpc), value);
-        }
-    }
+/// Of gRPC alone.
+fn messages(
+    series: &Arc<Series<RequestShard>>,
+    told: &Arc<Sides<Metrics>>,
+) -> impl Iterator<Item = Part> + Send + use<> {
+    let grpc = series.iter().filter(|(labels, _)| is_grpc(labels)).cloned().collect();
+    let grpc: Arc<Series<RequestShard>> = Arc::new(grpc);
+    let requests = counter(&grpc, told, Metric::GrpcRequestMessages, |s| s.request_messages.get());
+    requests.chain(counter(&grpc, told, Metric::GrpcResponseMessages, |s| s.response_messages.get()))
+}
 
-    fn render_connections(&self, text: &mut String, told: &Sides<Metrics>) {
-        let entries = self.tcp.lock();
-        type Pick = fn(&TcpShard) -> u64;
-        let counters: [(Metric, Pick); 4] = [
-            (Metric::TcpOpenedConnections, |s| s.opened.get()),
-            (Metric::TcpClosedConnections, |s| s.closed.get()),
-            (Metric::TcpSentBytes, |s| s.sent.get()),
-            (Metric::TcpReceivedBytes, |s| s.received.get()),
-        ];
-        for (metric, value) in counters {
-            counter(text, metric, &shown(told, metric, series(&entries)), value);
-        }
-    }
+fn tcp(
+    series: &Arc<Series<TcpShard>>,
+    told: &Arc<Sides<Metrics>>,
+) -> impl Iterator<Item = Part> + Send + use<> {
+    let opened = counter(series, told, Metric::TcpOpenedConnections, |s| s.opened.get());
+    let closed = counter(series, told, Metric::TcpClosedConnections, |s| s.closed.get());
+    let sent = counter(series, told, Metric::TcpSentBytes, |s| s.sent.get());
+    let received = counter(series, told, Metric::TcpReceivedBytes, |s| s.received.get());
+    opened.chain(closed).chain(sent).chain(received)
 }
 
 // === impl shards ===
@@ -293,8 +294,8 @@ impl<S: Shard> Table<S> {
 
     fn shard(&self, labels: String, full: impl FnOnce() -> String, worker: usize) -> Arc<S> {
         let mut entries = self.lock();
-        let known = entries.len() < self.limit || entries.contains_key(&labels);
-        let entry = entries.entry(if known { labels } else { full() }).or_default();
+        let known = entries.len() < self.limit || entries.contains_key(labels.as_str());
+        let entry = entries.entry(if known { labels } else { full() }.into()).or_default();
         if let Some((_, shard)) = entry.shards.iter().find(|(w, _)| *w == worker) {
             return shard.clone();
         }
@@ -307,7 +308,12 @@ impl<S: Shard> Table<S> {
         self.lock().retain(|_, entry| entry.is_wanted());
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Entry<S>>> {
+    fn series(&self) -> Series<S> {
+        let shards = |entry: &Entry<S>| entry.shards.iter().map(|(_, shard)| Arc::clone(shard)).collect();
+        self.lock().iter().map(|(labels, entry)| (Arc::clone(labels), shards(entry))).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Entry<S>>> {
         self.entries.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
@@ -325,29 +331,46 @@ impl<S: Shard> Entry<S> {
 
 // === text ===
 
-fn type_line(text: &mut String, name: &str, kind: &str) {
-    let _ = writeln!(text, "# TYPE {name} {kind}");
+/// All series of a metric. `write` is given the labels of each, and what is added up under them.
+fn family<S, F>(
+    series: &Arc<Series<S>>,
+    told: &Arc<Sides<Metrics>>,
+    metric: Metric,
+    kind: &'static str,
+    write: F,
+) -> impl Iterator<Item = Part> + Send + use<S, F>
+where
+    S: Send + Sync + 'static,
+    F: Fn(&mut String, &str, &[Arc<S>]) + Copy + Send + 'static,
+{
+    let (series, told) = (Arc::clone(series), Arc::clone(told));
+    let head: Part = Box::new(move |text| {
+        let _ = writeln!(text, "# TYPE {} {kind}", metric.name());
+    });
+    let lines = std::iter::once_with(move || shown(&told, metric, &series)).flatten();
+    let part = move |(labels, shards): (Arc<str>, Vec<Arc<S>>)| -> Part {
+        Box::new(move |text| write(text, &labels, &shards))
+    };
+    std::iter::once(head).chain(lines.map(part))
 }
 
-fn series<S>(entries: &HashMap<String, Entry<S>>) -> impl Iterator<Item = (&str, Vec<&S>)> {
-    entries
-        .iter()
-        .map(|(labels, entry)| (&**labels, entry.shards.iter().map(|(_, shard)| &**shard).collect()))
-}
-
-fn counter<S>(text: &mut String, metric: Metric, series: &Shown<'_, S>, value: impl Fn(&S) -> u64) {
-    let name = metric.name();
-    type_line(text, name, "counter");
-    for (labels, shards) in series {
-        let sum: u64 = shards.iter().map(|shard| value(shard)).sum();
-        line(text, &[name, "{", labels, "} "], sum);
-    }
+fn counter<S: Send + Sync + 'static>(
+    series: &Arc<Series<S>>,
+    told: &Arc<Sides<Metrics>>,
+    metric: Metric,
+    value: fn(&S) -> u64,
+) -> impl Iterator<Item = Part> + Send + use<S> {
+    family(series, told, metric, "counter", move |text, labels, shards| {
+        let sum = shards.iter().map(|shard| value(shard)).sum();
+        line(text, &[metric.name(), "{", labels, "} "], sum);
+    })
 }
 
 /// A scrape has many lines, and each most of its bytes in common with others: they are copied, not formatted.
-fn line(text: &mut String, parts: &[&str], value: impl std::fmt::Display) {
+fn line(text: &mut String, parts: &[&str], value: u64) {
     parts.iter().for_each(|part| text.push_str(part));
-    let _ = writeln!(text, "{value}");
+    text.push_str(digits(value, &mut [0; 20]));
+    text.push('\n');
 }
 
 fn render_histogram(text: &mut String, name: &str, labels: &str, scale: u64, parts: &[&Histogram]) {
@@ -358,6 +381,6 @@ fn render_histogram(text: &mut String, name: &str, labels: &str, scale: u64, par
         line(text, &[name, "_bucket{", labels, ",le=\"", bound, "\"} "], total);
     }
     let sum: u64 = parts.iter().map(|h| h.sum.get()).sum();
-    line(text, &[name, "_sum{", labels, "} "], sum as f64 / scale as f64);
+    let _ = writeln!(text, "{name}_sum{{{labels}}} {}", sum as f64 / scale as f64);
     line(text, &[name, "_count{", labels, "} "], total);
 }

@@ -6,6 +6,7 @@ use weft_core::model::telemetry::{self as model, Sides};
 
 use super::access_log::AccessLog;
 use super::metrics::Metrics;
+use super::parts::{Part, Pieces};
 use super::series::{MAX_SERIES, Store};
 use super::spans::Spans;
 use super::tap::Taps;
@@ -46,15 +47,15 @@ impl Telemetry {
 
     /// All metrics in Prometheus' text format, with nothing that a Telemetry changes.
     pub fn render(&self) -> String {
-        self.render_as(&Sides::default())
+        self.pieces(Sides::default()).collect()
     }
 
-    /// All metrics in Prometheus' text format, as a Telemetry wants them shown.
-    pub fn render_as(&self, told: &Sides<model::Metrics>) -> String {
-        let mut text = String::with_capacity(64 * 1024);
-        self.series.render(&mut text, told);
-        self.metrics.render(&mut text, self.clock.now());
-        text
+    /// All metrics in Prometheus' text format, as a Telemetry wants them shown, in pieces that are written when they are
+    /// taken.
+    pub fn pieces(&self, told: Sides<model::Metrics>) -> impl Iterator<Item = String> + Send + use<> {
+        let telemetry = self.clone();
+        let own: Part = Box::new(move |text| telemetry.metrics.render(text, telemetry.clock.now()));
+        Pieces(self.series.parts(told).chain([own]))
     }
 }
 

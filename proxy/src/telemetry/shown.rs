@@ -1,36 +1,32 @@
 //! Series as a Telemetry wants them shown: metrics that are off, labels that are left out or have another text. What
 //! is counted stays as it is; series that are shown alike are added up.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use weft_core::model::telemetry::{LabelOverride, Metric, Metrics, Sides};
 
 use super::labels::label;
 
-/// Series under one metric: their labels, and what is added up under them.
-pub(super) type Shown<'a, S> = Vec<(Cow<'a, str>, Vec<&'a S>)>;
+/// Series: their labels, and what is added up under them.
+pub(super) type Series<S> = Vec<(Arc<str>, Vec<Arc<S>>)>;
 
 /// The series of a metric, as they are shown.
-pub(super) fn shown<'a, S>(
-    told: &Sides<Metrics>,
-    metric: Metric,
-    series: impl Iterator<Item = (&'a str, Vec<&'a S>)>,
-) -> Shown<'a, S> {
+pub(super) fn shown<S>(told: &Sides<Metrics>, metric: Metric, series: &Series<S>) -> Series<S> {
     let side = |labels: &str| if is_client(labels) { &told.client } else { &told.server };
-    let wanted = series.filter(|(labels, _)| side(labels).shows(metric));
+    let wanted = series.iter().filter(|(labels, _)| side(labels).shows(metric));
     let lacking = lacking(metric);
     let plain = lacking.is_empty()
         && [&told.client, &told.server].iter().all(|side| side.overrides(metric).next().is_none());
     if plain {
-        return wanted.map(|(labels, shards)| (Cow::Borrowed(labels), shards)).collect();
+        return wanted.cloned().collect();
     }
-    let mut merged: BTreeMap<String, Vec<&'a S>> = BTreeMap::new();
+    let mut merged: BTreeMap<String, Vec<Arc<S>>> = BTreeMap::new();
     for (labels, shards) in wanted {
         let overrides: Vec<_> = side(labels).overrides(metric).collect();
-        merged.entry(changed(labels, lacking, &overrides)).or_default().extend(shards);
+        merged.entry(changed(labels, lacking, &overrides)).or_default().extend(shards.iter().cloned());
     }
-    merged.into_iter().map(|(labels, shards)| (Cow::Owned(labels), shards)).collect()
+    merged.into_iter().map(|(labels, shards)| (labels.into(), shards)).collect()
 }
 
 /// The reporter is the first label.
@@ -109,11 +105,9 @@ mod tests {
     }
 
     fn seen(told: &Sides<Metrics>, metric: Metric) -> Vec<(String, usize)> {
-        let series = LABELS.iter().map(|labels| (*labels, vec![&()]));
-        shown(told, metric, series)
-            .into_iter()
-            .map(|(labels, all)| (labels.into_owned(), all.len()))
-            .collect()
+        let series = LABELS.map(|labels| (Arc::from(labels), vec![Arc::new(())])).to_vec();
+        let shown = shown(told, metric, &series).into_iter();
+        shown.map(|(labels, all)| (labels.to_string(), all.len())).collect()
     }
 
     fn without(label: &str, value: Option<&str>) -> Metrics {

@@ -12,3 +12,16 @@ pub(super) fn cut(text: &str, most: usize) -> &str {
 pub(super) fn known(text: &str) -> Option<&str> {
     Some(text).filter(|text| !text.is_empty())
 }
+
+/// A number as text.
+pub(super) fn digits(mut number: u64, room: &mut [u8; 20]) -> &str {
+    let mut at = room.len();
+    loop {
+        at -= 1;
+        room[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            return std::str::from_utf8(&room[at..]).unwrap_or_default();
+        }
+    }
+}
