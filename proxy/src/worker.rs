@@ -17,6 +17,7 @@ use crate::context::{Context, HttpServers, Parts};
 use crate::dial::Dialer;
 use crate::drain::{Drain, Shutdown};
 use crate::explicit;
+use crate::http::cork;
 use crate::itself::Itself;
 use crate::listener::accept;
 use crate::local::{Local, close_idle, close_removed};
@@ -87,7 +88,7 @@ impl Opened {
 /// Where no thread can be made.
 pub fn spawn(shared: Shared, sockets: Sockets, number: usize) -> io::Result<JoinHandle<io::Result<()>>> {
     std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let runtime = Builder::new_current_thread().enable_all().on_thread_park(cork::let_out).build()?;
         let shutdown = shared.shutdown.clone();
         // One worker less would leave its share of connections hanging: the whole sidecar ends, and starts anew.
         LocalSet::new().block_on(&runtime, run(shared, sockets, number)).inspect_err(|_| shutdown.end())
@@ -167,6 +168,7 @@ async fn run(shared: Shared, sockets: Sockets, number: usize) -> io::Result<()> 
     for _ in 0..32 {
         tokio::task::yield_now().await;
     }
+    cork::let_out();
     Ok(())
 }
 

@@ -1,15 +1,17 @@
 //! Frames of HTTP/2 that go out together.
 //!
-//! The library flushes after each frame of data that it does not copy. Behind a cork bytes wait until the task of
-//! the connection has done all that it can do for now: what it wrote for many streams then leaves with one call, under
-//! TLS in one record.
+//! The library flushes after each frame of data that it does not copy. Behind a cork bytes wait until the worker has done
+//! all that it can do for now: what was written for many streams then leaves with one call, under TLS in one record.
+//!
+//! A worker says so by [`let_out`], before it sleeps. On a thread that never does, bytes wait until the task of the
+//! connection has had its turn.
 
 use std::cell::RefCell;
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, BytesMut};
 use smallvec::SmallVec;
@@ -20,11 +22,29 @@ const DIRECT: usize = 8 * 1024;
 /// The most bytes that wait; beyond it the connection has to.
 const LIMIT: usize = 64 * 1024;
 
-/// A connection whose writes wait for the end of its task's turn; a handle.
+thread_local! {
+    /// The connections that hold something back until [`let_out`]; none where nobody calls it.
+    static HOLDING: RefCell<Option<Vec<Rc<dyn Holding>>>> = const { RefCell::new(None) };
+}
+
+/// Lets out what the connections of this thread hold back. Who calls it once has to before each sleep.
+pub fn let_out() {
+    while let Some(corked) = HOLDING.with_borrow_mut(|holding| holding.get_or_insert_default().pop()) {
+        corked.let_out();
+    }
+}
+
+/// A connection whose writes wait; a handle.
 pub struct Cork<T>(Rc<RefCell<Corked<T>>>);
+
+trait Holding {
+    fn let_out(&self);
+}
 
 struct Corked<T> {
     io: T,
+    /// The task to wake, as long as this connection waits for [`let_out`].
+    held: Option<Waker>,
     waiting: BytesMut,
     /// Something was written that may not be flushed.
     unflushed: bool,
@@ -32,22 +52,50 @@ struct Corked<T> {
     failed: Option<io::Error>,
 }
 
-impl<T: AsyncWrite + Unpin> Cork<T> {
+impl<T: AsyncWrite + Unpin + 'static> Cork<T> {
     /// Corks a connection: whoever drives it has to do so by [`Self::drive`].
     pub fn new(io: T) -> Self {
-        let corked = Corked { io, waiting: BytesMut::new(), unflushed: false, failed: None };
+        let corked = Corked { io, held: None, waiting: BytesMut::new(), unflushed: false, failed: None };
         Self(Rc::new(RefCell::new(corked)))
     }
 
-    /// Gives a task that uses the connection its turn, then lets out what it wrote.
+    /// Gives a task that uses the connection its turn. What it wrote leaves with the worker's next [`let_out`], and at
+    /// once when the task has ended.
     pub fn drive<F: Future>(&self, task: Pin<&mut F>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let polled = task.poll(cx);
-        self.0.borrow_mut().let_out(cx);
+        let mut corked = self.0.borrow_mut();
+        match polled {
+            Poll::Pending if !corked.has_written() || corked.held.is_some() => {}
+            Poll::Pending if self.hold() => corked.held = Some(cx.waker().clone()),
+            _ => corked.let_out(cx),
+        }
         polled
+    }
+
+    /// False where nobody would let the bytes out.
+    fn hold(&self) -> bool {
+        HOLDING.with_borrow_mut(|holding| {
+            let Some(holding) = holding else { return false };
+            holding.push(Rc::clone(&self.0) as Rc<dyn Holding>);
+            true
+        })
+    }
+}
+
+impl<T: AsyncWrite + Unpin> Holding for RefCell<Corked<T>> {
+    fn let_out(&self) {
+        let mut corked = self.borrow_mut();
+        if let Some(waker) = corked.held.take() {
+            corked.let_out(&mut Context::from_waker(&waker));
+        }
     }
 }
 
 impl<T: AsyncWrite + Unpin> Corked<T> {
+    fn has_written(&self) -> bool {
+        self.unflushed || !self.waiting.is_empty()
+    }
+
     fn let_out(&mut self, cx: &mut Context<'_>) {
         if let Poll::Ready(Err(error)) = self.poll_out(cx) {
             self.failed = Some(error);
@@ -140,7 +188,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Cork<T> {
         true
     }
 
-    /// Done when the turn ends.
+    /// Done when the bytes are let out.
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
@@ -184,6 +232,35 @@ mod tests {
         let large = vec![b'x'; DIRECT];
         let came = turn(&cork, &[b"1", &large, b"2"], &mut far).await;
         assert_eq!((came.len(), came[0], came[DIRECT + 1]), (DIRECT + 2, b'1', b'2'));
+    }
+
+    #[tokio::test]
+    async fn what_many_turns_write_goes_together_before_the_worker_sleeps() {
+        let_out();
+        let (near, mut far) = duplex(1 << 20);
+        let cork = Cork::new(near);
+        for piece in [b"a", b"b"] {
+            let mut writer = cork.clone();
+            let mut task = pin!(async {
+                writer.write_all(piece).await.unwrap();
+                std::future::pending::<()>().await;
+            });
+            assert!(
+                futures_util::poll!(std::future::poll_fn(|cx| cork.drive(task.as_mut(), cx))).is_pending()
+            );
+        }
+        let mut came = [0; 8];
+        assert!(futures_util::poll!(pin!(far.read(&mut came))).is_pending());
+        let_out();
+        assert_eq!(far.read(&mut came).await.unwrap(), 2);
+        assert_eq!(&came[..2], b"ab");
+    }
+
+    #[tokio::test]
+    async fn a_task_that_ends_leaves_nothing_behind() {
+        let_out();
+        let (near, mut far) = duplex(1 << 20);
+        assert_eq!(turn(&Cork::new(near), &[b"last"], &mut far).await, b"last");
     }
 
     #[tokio::test]
