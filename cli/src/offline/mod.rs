@@ -219,6 +219,13 @@ impl Offline {
         if host == "localhost" {
             return Ok(Ipv4Addr::LOCALHOST.into());
         }
+        if let Some(pod) = self.below_headless(namespace, host) {
+            return pod
+                .addresses
+                .first()
+                .copied()
+                .with_context(|| format!("pod {} has no address", pod.meta.name));
+        }
         let Some(service) = self.service(namespace, host) else {
             if host.contains('.') && !host.ends_with(".cluster.local") {
                 return Ok(OUTSIDE);
@@ -243,6 +250,15 @@ impl Offline {
         });
         let address = service.addresses.first().copied().or(selected);
         address.with_context(|| format!("Service {} has no address and selects no pod", service.meta.name))
+    }
+
+    /// The pod that a name below a headless Service's means: `db-0.db`.
+    fn below_headless(&self, namespace: &str, host: &str) -> Option<&Arc<Pod>> {
+        let (pod, service) = host.split_once('.')?;
+        let service = self.service(namespace, service).filter(|service| service.addresses.is_empty())?;
+        let (namespace, selector) = (&service.meta.name.namespace, service.selector.as_ref()?);
+        let mut pods = self.compiler.world.pods_selected(namespace, selector);
+        pods.find(|found| found.meta.name.name.eq_ignore_ascii_case(pod))
     }
 
     fn service(&self, namespace: &str, host: &str) -> Option<&Arc<Service>> {

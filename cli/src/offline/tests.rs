@@ -88,6 +88,39 @@ fn without_a_word_on_injection_every_pod_is_meshed_and_that_is_told() {
 }
 
 #[test]
+fn a_pod_is_found_below_its_headless_service_and_takes_its_routes() {
+    let headless =
+        MESH.replace("kind: Deployment\nmetadata: {name: web}", "kind: StatefulSet\nmetadata: {name: web}");
+    let headless =
+        headless.replace("spec: {selector: {app: web}", "spec: {clusterIP: None, selector: {app: web}");
+    let dir = Dir::of("below", &headless.replace("port: 80, targetPort: main", "port: 8080"));
+    for host in ["web-1.web", "web-1.web.default.svc.cluster.local"] {
+        let all = explain(&dir.mesh(), "deploy/client", &format!("http://{host}:8080/")).unwrap();
+        assert_eq!(all.service.as_deref(), Some("default/web.default.svc.cluster.local"), "{all:#?}");
+        assert!(all.endpoints.iter().all(|e| e.takes == (e.pod == "web-1")), "{all:#?}");
+    }
+}
+
+#[test]
+fn what_annotations_keep_from_a_sidecar_is_told() {
+    let kept = MESH.replace(
+        "metadata: {labels: {app: web}}",
+        "metadata: {labels: {app: web}, annotations: {traffic.sidecar.istio.io/excludeInboundPorts: '8080'}}",
+    );
+    let dir = Dir::of("kept", &kept);
+    let all = explain(&dir.mesh(), "deploy/client", "http://web/").unwrap();
+    assert_eq!((all.status, all.reason.as_deref()), (Some(503), Some("tls_handshake")), "{all:#?}");
+    assert!(all.mend[0].contains("portLevelMtls"), "{:?}", all.mend);
+    let clear = kept.replace(
+        "metadata: {labels: {app: client}}",
+        "metadata: {labels: {app: client}, annotations: \
+        {traffic.sidecar.istio.io/excludeOutboundPorts: '80'}}",
+    );
+    let all = explain(&Dir::of("both", &clear).mesh(), "deploy/client", "http://web/").unwrap();
+    assert_eq!(all.verdict, Verdict::Forwarded, "{all:#?}");
+}
+
+#[test]
 fn pods_of_a_namespace_that_asks_for_no_sidecars_have_none() {
     let dir = Dir::of("none", &format!("{MESH}{SOME_INJECTED}"));
     let all = explain(&dir.mesh(), "deploy/client", "http://web/").unwrap();

@@ -76,7 +76,9 @@ pub fn domains(context: Context<'_>, service: &Service) -> Vec<Arc<str>> {
         std::net::IpAddr::V6(ip) => format!("[{ip}]").into(),
     }));
     if service.addresses.is_empty() {
-        all.push(format!("*.{}", service.host()).into());
+        // Its pods have names below each of its own: `db-0.db`.
+        let below: Vec<Arc<str>> = all.iter().map(|name| format!("*.{name}").into()).collect();
+        all.extend(below);
     }
     all
 }

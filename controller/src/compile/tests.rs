@@ -154,6 +154,20 @@ fn addresses_mean_services_pods_or_nothing() {
 }
 
 #[test]
+fn pods_of_a_headless_service_have_names_below_each_of_its_own() {
+    let headless = "apiVersion: v1\nkind: Service\nmetadata: {name: below}\nspec: {clusterIP: None, selector: {app: content-service}, ports: [{port: 8080}]}\n";
+    let world = world(&[PODS, headless]);
+    let Meaning::Workload(pod) = meaning(&world, "10.244.0.3", 8080) else { panic!("a pod") };
+    let domains = |host: &str| {
+        pod.services.iter().find(|s| s.target.service.host.starts_with(host)).unwrap().domains.clone()
+    };
+    for name in ["*.below", "*.below.default", "*.below.default.svc", "*.below.default.svc.cluster.local"] {
+        assert!(domains("below").contains(&name.into()), "{:?}", domains("below"));
+    }
+    assert!(!domains("content-service").iter().any(|name| name.starts_with('*')));
+}
+
+#[test]
 fn f4_a_route_to_nowhere_names_a_cluster_that_is_not_there() {
     let lost = "apiVersion: networking.weft.dev/v1\nkind: VirtualService\nmetadata: {name: lost}\nspec:\n  hosts: [content-service]\n  http:\n  - route:\n    - destination: {host: gone, subset: v9}\n";
     let world = world(&[PODS, lost]);
