@@ -83,7 +83,7 @@ struct Page {
 #[derive(Deserialize)]
 struct Report {
     file: PathBuf,
-    line: usize,
+    line: u32,
     severity: String,
     object: String,
     field: String,

@@ -188,17 +188,16 @@ fn wanted(kind: &str, meta: &Meta, spec: &WorkloadSpec) -> Workload {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::up::files::parse;
-    use std::path::Path;
+    use crate::up::files::tests::of;
 
     const DEPLOYMENT: &str = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web, namespace: shop}\nspec:\n  replicas: 2\n  template:\n    metadata: {labels: {app: web}}\n    spec: {containers: [{name: c, command: [run]}]}\n";
     const NAMESPACE: &str =
         "---\napiVersion: v1\nkind: Namespace\nmetadata: {name: shop, labels: {istio-injection: enabled}}\n";
 
     fn desired(text: &str, before: &Desired) -> Desired {
-        let parsed = parse(Path::new("a.yaml"), text);
-        assert_eq!(parsed.errors, []);
-        Desired::new(&parsed.found.iter().collect::<Vec<_>>(), before, &mut Addresses::default())
+        let folder = of(text);
+        assert_eq!(folder.errors(), []);
+        Desired::new(&folder.objects().collect::<Vec<_>>(), before, &mut Addresses::default())
     }
 
     #[test]
