@@ -25,6 +25,8 @@ pub mod dial;
 pub mod names;
 /// One request on a connection of its own.
 pub mod exchange;
+/// Waiting for a sidecar that was just started.
+pub mod start;
 /// Metrics, the access log, the sidecar's own log.
 pub mod telemetry;
 /// The memory of this process, and who looks at it.

@@ -1,9 +1,13 @@
 //! The sidecar as a program of its own.
 
+use std::time::Duration;
+
+use anyhow::bail;
 use clap::{Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
 use weft_proxy::redirect::arguments::RedirectSettings;
 use weft_proxy::settings::Settings;
-use weft_proxy::{redirect, telemetry};
+use weft_proxy::{redirect, start, telemetry};
 
 /// Small and fast for what a proxy does: many short-lived pieces on a few threads.
 #[global_allocator]
@@ -36,7 +40,7 @@ fn main() -> anyhow::Result<()> {
 fn set_up(settings: &RedirectSettings) -> anyhow::Result<()> {
     telemetry::log::start("info")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(redirect::run(settings))?;
+    runtime.block_on(until_told_to_end(redirected(settings)))?;
     match settings.remove {
         true => tracing::info!("the pod's traffic is not redirected any more"),
         false => tracing::info!(
@@ -46,4 +50,20 @@ fn set_up(settings: &RedirectSettings) -> anyhow::Result<()> {
         ),
     }
     Ok(())
+}
+
+async fn redirected(settings: &RedirectSettings) -> anyhow::Result<()> {
+    if let Some(port) = settings.once_ready.filter(|_| !settings.remove) {
+        start::ready(port, Duration::from_secs(settings.within.into())).await?;
+    }
+    Ok(redirect::run(settings).await?)
+}
+
+/// The first process of a container has to ask for signals: one that waits would hold up the end of its pod.
+async fn until_told_to_end(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    let mut told = signal(SignalKind::terminate())?;
+    tokio::select! {
+        done = work => done,
+        _ = told.recv() => bail!("told to end before the pod's traffic was redirected"),
+    }
 }

@@ -7,6 +7,8 @@
 
 /// What is redirected, as arguments.
 pub mod arguments;
+/// Connections that are older than redirection.
+pub mod established;
 /// The same rules by iptables.
 pub mod iptables;
 
@@ -20,6 +22,7 @@ use nlink::netlink::nftables::{
 use nlink::netlink::{Connection, Nftables};
 
 use arguments::{Mode, RedirectSettings};
+use established::Established;
 
 /// The nftables table that holds the rules.
 pub const TABLE: &str = "weft-redirect";
@@ -59,6 +62,8 @@ pub struct Redirect {
     pub exclude_outbound_ranges: Vec<IpNet>,
     /// Network interfaces whose traffic stays as it is.
     pub exclude_interfaces: Vec<String>,
+    /// Connections of the sidecar that are there already: what comes in on them is its own.
+    pub established: Vec<Established>,
 }
 
 /// Why there is no redirection.
@@ -79,6 +84,9 @@ pub enum RedirectError {
     /// Anything else.
     #[error("the pod's traffic cannot be redirected: {0}")]
     Other(nlink::Error),
+    /// What the sidecar is connected to cannot be told.
+    #[error("the pod's connections cannot be listed: {0}")]
+    Sockets(std::io::Error),
     /// iptables says no.
     #[error("{0:#}")]
     Iptables(anyhow::Error),
@@ -98,6 +106,7 @@ impl Redirect {
             include_outbound_ranges: None,
             exclude_outbound_ranges: Vec::new(),
             exclude_interfaces: Vec::new(),
+            established: Vec::new(),
         }
     }
 
@@ -123,7 +132,10 @@ impl Redirect {
 /// # Errors
 /// Why not, and what to change.
 pub async fn run(settings: &RedirectSettings) -> Result<(), RedirectError> {
-    let rules = settings.rules();
+    let mut rules = settings.rules();
+    if settings.once_ready.is_some() {
+        rules.established = established::of_user(settings.uid).map_err(RedirectError::Sockets)?;
+    }
     match (settings.mode, settings.remove) {
         (Mode::Nftables, false) => apply(&rules).await.map_err(RedirectError::of),
         (Mode::Nftables, true) => remove().await.map_err(RedirectError::of),
@@ -204,6 +216,7 @@ fn outbound(mut all: Transaction, redirect: &Redirect) -> Transaction {
 
 fn inbound(mut all: Transaction, redirect: &Redirect) -> Transaction {
     all = all.add_rule(rule(IN).match_iif("lo").accept());
+    all = redirect.established.iter().fold(all, |all, old| all.add_rule(comes_in_on(old).accept()));
     for name in &redirect.exclude_interfaces {
         all = all.add_rule(rule(IN).match_iif(name).accept());
     }
@@ -215,6 +228,16 @@ fn inbound(mut all: Transaction, redirect: &Redirect) -> Transaction {
         return all.add_rule(to_sidecar(rule(IN).match_l4proto(TCP)));
     };
     ports.iter().fold(all, |all, &port| all.add_rule(to_sidecar(rule(IN).match_tcp_dport(port))))
+}
+
+/// Packets of one connection, from its other end.
+fn comes_in_on(old: &Established) -> Rule {
+    let whole = |at: SocketAddr| if at.is_ipv4() { 32 } else { 128 };
+    rule(IN)
+        .match_saddr(old.remote.ip(), whole(old.remote))
+        .match_daddr(old.local.ip(), whole(old.local))
+        .match_tcp_sport(old.remote.port())
+        .match_tcp_dport(old.local.port())
 }
 
 fn own_packets(sidecar: Sidecar) -> Rule {

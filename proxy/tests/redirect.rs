@@ -1,6 +1,7 @@
 //! `weft-proxy redirect` in a network namespace of its own, as in a pod's init container: the rules that the kernel has
 //! afterwards, and where connections arrive.
 
+use std::path::Path;
 use std::process::{Command, Output};
 
 const PROXY: &str = env!("CARGO_BIN_EXE_weft-proxy");
@@ -166,4 +167,77 @@ fn iptables_has_the_same_rules() {
     assert_eq!(during.matches("-A OUTPUT -p tcp -j WEFT_OUTBOUND").count(), 1, "{during}");
     assert!(during.contains("--dport 5432 -j RETURN") && during.contains("--to-ports 15001"), "{during}");
     assert!(!after.contains("WEFT"), "{after}");
+}
+
+/// A connection to a neighbour, whose end of it speaks first once redirection is there. What to run, and whether it waits.
+const NEIGHBOUR: &str = r#"
+ip link set lo up; ip link add out type veth peer name peer; ip addr add 10.9.0.1/24 dev out; ip link set out up
+cat > "$DIR/neighbour.py" <<'PY'
+import socket, sys
+s = socket.create_server(("0.0.0.0", 9000)); print("listens", flush=True)
+c, _ = s.accept(); sys.stdin.readline(); c.sendall(b"pushed"); sys.stdin.readline()
+PY
+cat > "$DIR/sidecar.py" <<'PY'
+import os, socket, subprocess, threading, time
+there = subprocess.Popen(["unshare", "--net", "sh", "-euc", 'echo $$; read _; ip addr add 10.9.0.2/24 dev peer; ip link set peer up; exec python3 "$DIR/neighbour.py"'],
+                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+subprocess.run(["ip", "link", "set", "peer", "netns", there.stdout.readline().strip()], check=True)
+there.stdin.write("\n"); there.stdin.flush(); there.stdout.readline()
+old = socket.create_connection(("10.9.0.2", 9000)); old.settimeout(2)
+health = socket.create_server(("127.0.0.1", 0)); answers = [b"503 Service Unavailable", b"200 OK"]
+def answer():
+    for status in answers:
+        c, _ = health.accept(); c.recv(4096); c.sendall(b"HTTP/1.1 " + status + b"\r\ncontent-length: 0\r\n\r\n")
+threading.Thread(target=answer, daemon=True).start()
+arguments = os.environ["ARGUMENTS"].replace("HEALTH", str(health.getsockname()[1])).split()
+subprocess.run([os.environ["PROXY"], "redirect", "--uid=0", *arguments], check=True, stderr=subprocess.DEVNULL)
+there.stdin.write("\n"); there.stdin.flush()
+try:
+    print(old.recv(6).decode())
+except OSError as error:
+    print("lost")
+PY
+python3 "$DIR/sidecar.py"
+"#;
+
+#[test]
+fn connections_that_the_sidecar_had_before_go_on() {
+    if lacking(&["unshare", "nft", "python3", "ip"]) {
+        return;
+    }
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("neighbour");
+    std::fs::create_dir_all(&folder).unwrap();
+    let with = |arguments: &str| {
+        printed(&format!("export DIR={} ARGUMENTS='{arguments}'\n{NEIGHBOUR}", folder.display()))
+    };
+    assert_eq!(with("--once-ready=HEALTH").trim(), "pushed");
+    // What this would be without: where the kernel follows connections that it did not see begin.
+    if printed("cat /proc/sys/net/netfilter/nf_conntrack_tcp_loose 2>/dev/null || echo 0").trim() == "1" {
+        assert_eq!(with("").trim(), "lost");
+    }
+}
+
+#[test]
+fn a_sidecar_that_does_not_become_ready_is_told_of() {
+    if lacking(&["unshare", "ip"]) {
+        return;
+    }
+    let output = inside("ip link set lo up; $PROXY redirect --once-ready=15021 --within=0");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && error.contains("the sidecar is not ready after 0 s"), "{error}");
+}
+
+#[test]
+fn told_to_end_it_ends_while_it_waits() {
+    if lacking(&["unshare", "ip", "pgrep"]) {
+        return;
+    }
+    // As the first process of its namespace, as in a container, where a signal that nobody asked for does nothing.
+    let output = inside(
+        "ip link set lo up; unshare --pid --fork $PROXY redirect --once-ready=15021 --within=20 & around=$!
+         until first=$(pgrep --parent $around); do sleep 0.1; done
+         while kill -TERM $first 2>/dev/null; do sleep 0.1; done; wait $around",
+    );
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && error.contains("told to end"), "{error}");
 }

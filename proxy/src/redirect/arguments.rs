@@ -21,6 +21,12 @@ pub struct RedirectSettings {
     /// Take the rules away
     #[arg(long)]
     pub remove: bool,
+    /// Begin once the sidecar, asked on its health port, is ready
+    #[arg(long, value_name = "PORT")]
+    pub once_ready: Option<u16>,
+    /// How many seconds that may take
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    pub within: u32,
     /// By what means; iptables is for nodes without nftables, and needs an image that has iptables-restore
     #[arg(long, env = "WEFT_REDIRECT_MODE", value_enum, default_value_t = Mode::Nftables)]
     pub mode: Mode,
@@ -102,6 +108,7 @@ impl RedirectSettings {
             include_outbound_ranges: self.include_outbound_ranges.0.clone(),
             exclude_outbound_ranges: self.exclude_outbound_ranges.0.clone(),
             exclude_interfaces: self.exclude_interfaces.0.clone(),
+            established: Vec::new(),
         }
     }
 }

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 use ipnet::IpNet;
 
+use super::established::Established;
 use super::{Redirect, Sidecar};
 
 /// The chains, and those of the kernel that lead to them.
@@ -85,7 +86,7 @@ pub fn text(redirect: &Redirect, v6: bool) -> String {
     for rule in outbound(redirect, v6) {
         text.push_str(&format!("-A WEFT_OUTBOUND {rule}\n"));
     }
-    for rule in inbound(redirect) {
+    for rule in inbound(redirect, v6) {
         text.push_str(&format!("-A WEFT_INBOUND {rule}\n"));
     }
     text + "COMMIT\n"
@@ -118,9 +119,14 @@ fn outbound(redirect: &Redirect, v6: bool) -> Vec<String> {
     rules
 }
 
-fn inbound(redirect: &Redirect) -> Vec<String> {
+fn inbound(redirect: &Redirect, v6: bool) -> Vec<String> {
     let to_sidecar = format!("-j REDIRECT --to-ports {}", redirect.inbound_port);
     let mut rules = vec!["-i lo -j RETURN".to_owned()];
+    let established = redirect.established.iter().filter(|old| old.remote.is_ipv6() == v6);
+    rules.extend(established.map(|Established { local, remote }| {
+        let (from, to) = (remote.ip(), local.ip());
+        format!("-s {from} -d {to} -p tcp --sport {} --dport {} -j RETURN", remote.port(), local.port())
+    }));
     rules.extend(redirect.exclude_interfaces.iter().map(|name| format!("-i {name} -j RETURN")));
     rules
         .extend(redirect.exclude_inbound_ports.iter().map(|port| format!("-p tcp --dport {port} -j RETURN")));
