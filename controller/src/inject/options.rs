@@ -202,8 +202,8 @@ impl Readiness {
         };
         Ok(Self {
             initial_delay: of("initialDelaySeconds", 0)?,
-            period: of("periodSeconds", 10)?.max(1),
-            failures: of("failureThreshold", 4)?.max(1),
+            period: of("periodSeconds", 2)?.max(1),
+            failures: of("failureThreshold", 20)?.max(1),
         })
     }
 }

@@ -20,7 +20,8 @@ pub(super) const PROBES: &str = "WEFT_APP_PROBES";
 /// Where the sidecar keeps the last good configuration.
 const STATE: &str = "/var/run/weft/state";
 
-/// The init container that sets up redirection: root, with the capabilities that takes and no others.
+/// The init container that waits for the sidecar and sets up redirection: root, with the capabilities that takes and no
+/// others.
 pub(super) fn redirect(settings: &InjectionSettings, plan: &Plan) -> Value {
     let redirect = &settings.redirect;
     let iptables = redirect.mode == RedirectMode::Iptables;
@@ -50,12 +51,13 @@ pub(super) fn redirect(settings: &InjectionSettings, plan: &Plan) -> Value {
 
 fn arguments(settings: &InjectionSettings, plan: &Plan) -> Vec<String> {
     let (ports, usual) = (settings.ports, InjectionSettings::default());
-    let mut args = vec!["redirect".to_owned()];
+    let mut args = vec!["redirect".to_owned(), format!("--once-ready={}", ports.health)];
     let mut differing = |flag: &str, value: String, usual: String| {
         if value != usual {
             args.push(format!("{flag}={value}"));
         }
     };
+    differing("--within", settings.startup_seconds.to_string(), usual.startup_seconds.to_string());
     differing("--uid", settings.uid.to_string(), usual.uid.to_string());
     differing("--outbound-port", ports.outbound.to_string(), usual.ports.outbound.to_string());
     differing("--inbound-port", ports.inbound.to_string(), usual.ports.inbound.to_string());
@@ -84,12 +86,6 @@ pub(super) fn sidecar(settings: &InjectionSettings, options: &Options, told: &To
         "ports": [{"name": "weft-metrics", "containerPort": ports.metrics, "protocol": "TCP"}],
         "env": environment(settings, options, told),
         "resources": resources(&options.resources),
-        "startupProbe": {
-            "httpGet": {"path": "/healthz/startup", "port": ports.health},
-            "periodSeconds": 1,
-            "timeoutSeconds": 3,
-            "failureThreshold": settings.startup_seconds
-        },
         "readinessProbe": {
             "httpGet": ready,
             "initialDelaySeconds": options.readiness.initial_delay,
@@ -104,6 +100,15 @@ pub(super) fn sidecar(settings: &InjectionSettings, options: &Options, told: &To
             {"name": "weft-state", "mountPath": STATE}
         ]
     });
+    // Where a container follows that waits for the sidecar, the kubelet need not: it looks once a second.
+    if options.redirect.is_none() {
+        container["startupProbe"] = json!({
+            "httpGet": {"path": "/healthz/startup", "port": ports.health},
+            "periodSeconds": 1,
+            "timeoutSeconds": 3,
+            "failureThreshold": settings.startup_seconds
+        });
+    }
     pull_policy(&mut container, settings);
     container
 }

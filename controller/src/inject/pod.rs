@@ -58,7 +58,10 @@ fn take(spec: &mut Value, key: &str, is_taken: impl Fn(&Value) -> bool) -> Vec<V
     taken
 }
 
-/// Puts the sidecar in: redirection first, then the sidecar, then everything else.
+/// Puts the sidecar in: first of all the sidecar, then what waits for it and redirects, then everything else.
+///
+/// Kubernetes notices the end of a container once a second, its start at once: the sidecar starts while the other waits,
+/// and it is the end of that one alone which is waited for.
 pub(super) fn put_in(
     pod: &mut Value,
     settings: &InjectionSettings,
@@ -72,17 +75,16 @@ pub(super) fn put_in(
         true => probes::rewrite(spec, settings.ports, warnings),
         false => Told::new(),
     };
-    let mut ours = Vec::new();
-    if let Some(plan) = &options.redirect {
-        ours.push(kept.redirect.unwrap_or_else(|| parts::redirect(settings, plan)));
-    }
-    ours.push(match kept.sidecar {
+    let mut ours = vec![match kept.sidecar {
         Some(mut sidecar) => {
             parts::tell(&mut sidecar, &told);
             sidecar
         }
         None => parts::sidecar(settings, options, &told),
-    });
+    }];
+    if let Some(plan) = &options.redirect {
+        ours.push(kept.redirect.unwrap_or_else(|| parts::redirect(settings, plan)));
+    }
     list(spec, "initContainers").splice(0..0, ours);
     let fresh = parts::volumes(settings);
     let volumes = if kept.volumes.len() == fresh.len() { kept.volumes } else { fresh };
@@ -120,7 +122,7 @@ pub(super) fn status(settings: &InjectionSettings, revision: &str, options: &Opt
     let text = format!("{}{options:?}", serde_json::to_string(settings).unwrap_or_default());
     let mut containers = vec![SIDECAR];
     if options.redirect.is_some() {
-        containers.insert(0, REDIRECT);
+        containers.push(REDIRECT);
     }
     let status = json!({
         "version": version,

@@ -53,8 +53,8 @@ pub struct InjectionSettings {
     pub log: Log,
     /// How long connections may take to end once the sidecar is told to, as in `25s`.
     pub drain_timeout: String,
-    /// How many seconds a sidecar may take to start, the time that the controller is away included, before Kubernetes
-    /// restarts it.
+    /// How many seconds a sidecar may take to start, the time that the controller is away included, before the init
+    /// container that waits for it fails.
     pub startup_seconds: u32,
     /// Whether probes go through the sidecar, so that they pass where mTLS is STRICT.
     pub rewrite_probes: bool,

@@ -145,7 +145,7 @@ fn f15_a_large_pod_is_no_problem() {
 fn f15_after_other_webhooks_ours_come_first_again() {
     let mut changed = injected(&pod());
     let init = changed["spec"]["initContainers"].as_array_mut().unwrap();
-    init[1]["image"] = json!("mirror.example.com/weft-proxy:dev");
+    init[0]["image"] = json!("mirror.example.com/weft-proxy:dev");
     init.insert(0, json!({"name": "vault", "image": "vault"}));
     let probe = json!({"httpGet": {"path": "/ready", "port": 9000}});
     changed["spec"]["containers"]
@@ -154,12 +154,29 @@ fn f15_after_other_webhooks_ours_come_first_again() {
         .push(json!({"name": "late", "readinessProbe": probe}));
     let again = injected(&changed);
     let names: Vec<_> = again["spec"]["initContainers"].as_array().unwrap().iter().map(raw::name).collect();
-    assert_eq!(names, ["weft-redirect", "weft-proxy", "vault"]);
-    let sidecar = &again["spec"]["initContainers"][1];
+    assert_eq!(names, ["weft-proxy", "weft-redirect", "vault"]);
+    let sidecar = &again["spec"]["initContainers"][0];
     assert_eq!(sidecar["image"], "mirror.example.com/weft-proxy:dev", "what others changed stays");
     assert!(parts::told(sidecar).contains_key("/app-health/late/readyz"));
     assert_eq!(again["spec"]["containers"][1]["readinessProbe"]["httpGet"]["port"], 15021);
     assert_eq!(injected(&again), again);
+}
+
+#[test]
+fn something_waits_until_the_sidecar_is_ready() {
+    let args = |pod: &Value, name: &str| {
+        let init = pod["spec"]["initContainers"].as_array().unwrap().iter();
+        init.map(|c| (raw::name(c), c)).find(|(n, _)| *n == name).map(|(_, c)| c.clone())
+    };
+    let usual = injected(&pod());
+    let redirect = args(&usual, "weft-redirect").unwrap();
+    assert_eq!(redirect["args"], json!(["redirect", "--once-ready=15021"]));
+    assert!(args(&usual, "weft-proxy").unwrap()["startupProbe"].is_null());
+    let mut none = pod();
+    none["metadata"]["annotations"] = json!({"sidecar.istio.io/interceptionMode": "NONE"});
+    let none = injected(&none);
+    assert_eq!(args(&none, "weft-redirect"), None);
+    assert!(args(&none, "weft-proxy").unwrap()["startupProbe"].is_object());
 }
 
 #[test]
