@@ -172,6 +172,10 @@ impl Draft {
             Operator::Request(first, other) => (request(first), other.as_ref().map(request)),
             Operator::Response(first, other) => (response(first), other.as_ref().map(response)),
         };
+        if let (Value::Nothing, None) = (&value, &other) {
+            self.before.extend_from_slice(nothing(style));
+            return;
+        }
         let (before, most) = (std::mem::take(&mut self.before), limit.unwrap_or(usize::MAX));
         let other = other.map(|other| Box::new(Step::new(&before, other, most, style, None)));
         self.steps.push(Step::new(&before, value, most, style, other));
@@ -183,10 +187,14 @@ impl Step {
         let json = style == Style::Json;
         let quoted = json && !value.is_number();
         let quote = if quoted { &b"\""[..] } else { &[] };
-        let nothing = if json { &b"null"[..] } else { b"-" };
-        let absent = Constant::of(&[before, nothing].concat());
+        let absent = Constant::of(&[before, nothing(style)].concat());
         Self { before: Constant::of(&[before, quote].concat()), value, quoted, most, style, other, absent }
     }
+}
+
+/// What stands where there is no value.
+fn nothing(style: Style) -> &'static [u8] {
+    if style == Style::Json { b"null" } else { b"-" }
 }
 
 impl Value {

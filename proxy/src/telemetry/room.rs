@@ -3,8 +3,6 @@
 //! Most of what a line consists of is short. It is copied as a block of a fixed size, of which only the head counts:
 //! that takes a few instructions and no call.
 
-use super::text::digits;
-
 /// Bytes of a block.
 pub(super) const BLOCK: usize = 48;
 /// The room that the first line finds.
@@ -100,11 +98,18 @@ impl Rest<'_> {
     /// Appends a number.
     #[inline(always)]
     pub(super) fn number(&mut self, number: u64) -> Option<()> {
-        if number < 10 {
-            self.push(b'0' + number as u8)
-        } else {
-            self.copy(digits(number, &mut [0; 20]).as_bytes())
+        if number < 10 { self.push(b'0' + number as u8) } else { self.digits(number) }
+    }
+
+    #[inline(never)]
+    fn digits(&mut self, mut number: u64) -> Option<()> {
+        let digits = number.checked_ilog10().unwrap_or_default() as usize + 1;
+        for digit in self.bytes.get_mut(self.used..)?.get_mut(..digits)?.iter_mut().rev() {
+            *digit = b'0' + (number % 10) as u8;
+            number /= 10;
         }
+        self.used += digits;
+        Some(())
     }
 }
 

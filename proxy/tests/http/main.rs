@@ -6,5 +6,6 @@ mod framing;
 mod overload;
 mod protocols;
 mod routing;
+mod telemetry;
 mod tracing;
 mod upstreams;

@@ -260,3 +260,20 @@ async fn what_is_closed_or_not_told_has_its_reason() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_subset_that_does_not_exist_is_no_cluster() {
+    on_worker(async {
+        let upstream = Upstream::answering("hi").await;
+        let world = World::new().service("reviews", Protocol::Http, &[upstream.address]);
+        let world = world.forward(|forward| forward.destinations[0].cluster.subset = Some("untold".into()));
+        let bed = Bed::new(&world);
+        let mut client = Wire::connect(bed.outbound(&world, "reviews", Http1).await).await;
+        client.send(GET).await;
+        let answer = client.message().await;
+        assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+        assert!(answer.contains("x-weft-reason: no_cluster\r\n"), "{answer}");
+        assert_eq!(upstream.connections(), 0);
+    })
+    .await;
+}
