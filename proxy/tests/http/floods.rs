@@ -6,7 +6,7 @@ use weft_core::model::protocol::Protocol;
 use weft_proxy::http::version::HttpVersion::{Http1, Http2};
 use weft_testkit::frames::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, GO_AWAY, HEADERS, PING, PRIORITY, RESET, RawClient,
-    RawFrame, SETTINGS, WINDOW_UPDATE, frame, get, list,
+    RawFrame, SETTINGS, WINDOW_UPDATE, frame, get,
 };
 use weft_testkit::http2::{Upstream2, What};
 use weft_testkit::wire::{Step, Upstream, Wire};
@@ -26,7 +26,7 @@ const WINDOW: u16 = 4;
 const WHOLE: u8 = END_STREAM | END_HEADERS;
 
 /// A client of a sidecar before an upstream that never answers.
-async fn before_silence() -> (Upstream, RawClient) {
+pub(crate) async fn before_silence() -> (Upstream, RawClient) {
     let upstream = Upstream::start(vec![vec![Step::Hang]]).await;
     let world = World::new().service("a", Protocol::Auto, &[upstream.address]);
     let proxy = Bed::new(&world).outbound(&world, "a", Http2).await;
@@ -34,7 +34,7 @@ async fn before_silence() -> (Upstream, RawClient) {
 }
 
 /// A client of a sidecar before an upstream that answers.
-async fn before_answers() -> (Upstream2, RawClient) {
+pub(crate) async fn before_answers() -> (Upstream2, RawClient) {
     let upstream = Upstream2::start(vec![What::Answer("fine")]).await;
     let world = World::new().service("a", Protocol::Auto, &[upstream.address]);
     let proxy = Bed::new(&world).outbound(&world, "a", Http2).await;
@@ -307,99 +307,6 @@ async fn c6_header_lists_that_unfold_reach_nobody() {
             assert!(ended.is_some_and(|frame| !fine(&frame)));
             assert!(upstream.requests().is_empty());
         }
-    })
-    .await;
-}
-
-/// What the client is told of stream 1, or of the connection: the code.
-async fn refused(client: &mut RawClient) -> Option<u32> {
-    loop {
-        let frame = client.next().await?;
-        match frame.kind {
-            RESET | GO_AWAY => return frame.code(),
-            HEADERS => return None,
-            _ => {}
-        }
-    }
-}
-
-#[tokio::test]
-async fn c8_frames_that_break_the_rules() {
-    on_worker(async {
-        let most = 0x7fff_ffff_u32.to_be_bytes();
-        for (name, bytes) in [
-            ("window of the connection", frame(WINDOW_UPDATE, 0, 0, most)),
-            ("even stream", frame(HEADERS, WHOLE, 2, get())),
-            ("stream 0", frame(HEADERS, WHOLE, 0, get())),
-            ("used again", [frame(HEADERS, WHOLE, 3, get()), frame(HEADERS, WHOLE, 1, get())].concat()),
-            ("depends on itself", frame(PRIORITY, 0, 1, [0, 0, 0, 1, 1])),
-            ("length of PING", frame(PING, 0, 0, [0; 7])),
-            ("length of SETTINGS", frame(SETTINGS, 0, 0, [0; 5])),
-            ("DATA of no stream", frame(DATA, 0, 1, b"x")),
-            ("PUSH_PROMISE", frame(5, END_HEADERS, 1, get())),
-        ] {
-            let (_upstream, mut client) = before_silence().await;
-            client.send(bytes).await;
-            let code = refused(&mut client).await;
-            assert!(code.is_some_and(|code| code != 0), "{name}: {code:?}");
-        }
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn c9_c16_malformed_heads_reach_nobody() {
-    on_worker(async {
-        let whole = |more: &[(&str, &str)]| [get(), list(more)].concat();
-        let heads = [
-            ("pseudo after a field", [list(&[("x", "y")]), get()].concat()),
-            ("no path", list(&[(":method", "GET"), (":scheme", "http"), (":authority", "a")])),
-            ("path twice", whole(&[(":path", "/b")])),
-            ("unknown pseudo", whole(&[(":weird", "x")])),
-            ("status", whole(&[(":status", "200")])),
-            ("upper case", whole(&[("X-Y", "z")])),
-            ("connection", whole(&[("connection", "close")])),
-            ("te", whole(&[("te", "gzip")])),
-            ("transfer-encoding", whole(&[("transfer-encoding", "chunked")])),
-            ("CR", whole(&[("x", "a\rb")])),
-            ("LF", whole(&[("x", "a\nb")])),
-            ("NUL", whole(&[("x", "a\0b")])),
-            ("empty name", whole(&[("", "x")])),
-            ("CONNECT with a path", list(&[(":method", "CONNECT"), (":scheme", "http"), (":path", "/")])),
-            (
-                "extended CONNECT",
-                [list(&[(":method", "CONNECT"), (":protocol", "websocket")]), get()[13..].to_vec()].concat(),
-            ),
-        ];
-        for (name, head) in heads {
-            let (upstream, mut client) = before_answers().await;
-            client.send(frame(HEADERS, WHOLE, 1, head)).await;
-            let code = refused(&mut client).await;
-            assert!(code.is_some_and(|code| code != 0), "{name}: {code:?}");
-            assert!(upstream.requests().is_empty(), "{name}");
-        }
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn c10_a_body_of_another_length_is_no_body() {
-    on_worker(async {
-        let post = |length: &str| {
-            let fields = [(":method", "POST"), (":scheme", "http"), (":path", "/"), (":authority", "a")];
-            [list(&fields), list(&[("content-length", length)])].concat()
-        };
-        for (length, body) in [("5", "abc"), ("2", "abc"), ("5", "")] {
-            let (upstream, mut client) = before_answers().await;
-            client.send(frame(HEADERS, END_HEADERS, 1, post(length))).await;
-            client.send(frame(DATA, END_STREAM, 1, body)).await;
-            assert_eq!(refused(&mut client).await, Some(1), "{length} for {body:?}");
-            assert!(upstream.requests().is_empty(), "never read to its end");
-        }
-        let (_upstream, mut client) = before_silence().await;
-        client.send(frame(HEADERS, WHOLE, 1, get())).await;
-        client.send(frame(DATA, 0, 1, "late")).await;
-        assert!(refused(&mut client).await.is_some_and(|code| code != 0));
     })
     .await;
 }

@@ -2,6 +2,7 @@
 
 mod bed;
 mod floods;
+mod frames;
 mod framing;
 mod overload;
 mod protocols;
