@@ -12,7 +12,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::output;
 use crate::up::api::{Exec, Logs};
-use crate::up::mesh::DEFAULT_NAME;
+use crate::up::names::DEFAULT_NAME;
 use crate::up::{Event, Mesh, Options, Publish, State, Target};
 
 /// `weft up`
@@ -158,7 +158,7 @@ async fn detached(mesh: &mut Mesh, interrupts: &mut Interrupts, limit: Duration)
             Err(_) => {
                 let state = mesh.state().await?;
                 last_words(mesh, &state).await?;
-                bail!("not ready after {} s: {}; the mesh was ended", limit.as_secs(), crate::up::mesh::lacking(&state));
+                bail!("not ready after {} s: {}; the mesh was ended", limit.as_secs(), state.lacking());
             }
         },
         () = interrupts.next() => bail!("interrupted; the mesh was ended"),

@@ -30,9 +30,9 @@ use weft_core::model::workload::{TrustBundle, Workload};
 
 use self::sidecar::Sidecar;
 use crate::slips::{hint, listed};
+use crate::up::injection::annotated;
 use crate::up::intercepted::{Intercepted, kept_away};
 use crate::up::manifest::Meta;
-use crate::up::plan::annotated;
 
 /// Stands for an address that nothing in the manifests has (RFC 5737).
 const OUTSIDE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));

@@ -24,7 +24,7 @@ use crate::objects;
 use crate::up::Mesh;
 use crate::up::api::CONTROLLER;
 use crate::up::intercepted::Intercepted;
-use crate::up::mesh::{DEFAULT_NAME, names};
+use crate::up::names::{DEFAULT_NAME, names};
 
 /// What users call a pod or a workload.
 pub mod target;

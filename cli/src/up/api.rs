@@ -198,6 +198,18 @@ pub struct State {
     pub errors: Vec<String>,
 }
 
+impl State {
+    /// What is not ready, for people.
+    pub fn lacking(&self) -> String {
+        let pods = self.pods.iter().filter(|p| !p.ready && p.phase != "Succeeded");
+        let pods = pods.map(|p| {
+            format!("{}/{} ({})", p.namespace, p.name, if p.reason.is_empty() { &p.phase } else { &p.reason })
+        });
+        let all: Vec<String> = pods.chain(self.errors.iter().cloned()).collect();
+        if all.is_empty() { "pods are missing".into() } else { all.join("; ") }
+    }
+}
+
 /// One pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PodState {

@@ -1,10 +1,8 @@
 //! A running mesh as the command line, the demo and tests see it: started here, or found by its name.
 
-use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::PathBuf;
+use std::process::Child;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -14,15 +12,12 @@ use tokio::net::TcpStream;
 use tokio::net::unix::pipe;
 
 use crate::up::api::{Answer, Ask, CONTROLLER, Event, Exec, Logs, Publish, Start, Started, State, Target};
-use crate::up::boot;
+use crate::up::begin::{environment, listener, spawn};
+use crate::up::names::{DEFAULT_NAME, address, missing, runs, taken};
 use crate::up::wire::{self, Channel};
 
-/// The name of a mesh that was given none.
-pub const DEFAULT_NAME: &str = "default";
 /// How long setting up the namespaces may take.
 const START: Duration = Duration::from_secs(30);
-/// What of this process's environment containers get.
-const PASSED: [&str; 9] = ["PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "SHELL", "TERM"];
 
 /// How to start a mesh.
 #[derive(Clone, Debug)]
@@ -168,7 +163,7 @@ impl Mesh {
             Err(_) => bail!(
                 "not ready after {} s: {}",
                 limit.as_secs(),
-                last.as_ref().map_or_else(String::new, lacking)
+                last.as_ref().map_or_else(String::new, State::lacking)
             ),
         }
     }
@@ -378,69 +373,6 @@ impl Events {
             None => Ok(None),
         }
     }
-}
-
-/// The names of this user's meshes.
-pub fn names() -> Vec<String> {
-    let prefix = format!("@{}", address(""));
-    let sockets = std::fs::read_to_string("/proc/net/unix").unwrap_or_default();
-    let paths = sockets.lines().filter_map(|line| line.split_whitespace().last());
-    let mut names: Vec<String> = paths.filter_map(|p| p.strip_prefix(&prefix).map(Into::into)).collect();
-    names.sort();
-    names.dedup();
-    names
-}
-
-/// What is not ready, for people.
-pub fn lacking(state: &State) -> String {
-    let pods = state.pods.iter().filter(|p| !p.ready && p.phase != "Succeeded");
-    let pods = pods.map(|p| {
-        format!("{}/{} ({})", p.namespace, p.name, if p.reason.is_empty() { &p.phase } else { &p.reason })
-    });
-    let all: Vec<String> = pods.chain(state.errors.iter().cloned()).collect();
-    if all.is_empty() { "pods are missing".into() } else { all.join("; ") }
-}
-
-fn address(name: &str) -> String {
-    format!("weft/{}/{name}", getuid())
-}
-
-fn taken(name: &str) -> anyhow::Error {
-    anyhow!(
-        "a mesh called {name:?} runs already: end it with `weft down -N {name}`, or give this one another name with -N"
-    )
-}
-
-fn missing(name: &str) -> anyhow::Error {
-    let running = names();
-    let hint = if running.is_empty() {
-        "none of yours runs; `weft up DIR` starts one".to_owned()
-    } else {
-        format!("yours are: {} (choose with -N)", running.join(", "))
-    };
-    anyhow!("no mesh called {name:?} runs: {hint}")
-}
-
-fn listener(publish: &Publish) -> Result<TcpListener> {
-    let port = publish.host_port;
-    TcpListener::bind(("127.0.0.1", port)).with_context(|| format!("--publish: listen on 127.0.0.1:{port}"))
-}
-
-/// A process group of its own, so that the terminal's Ctrl-C reaches only this process, which then ends the mesh in order.
-fn spawn(binary: Option<&Path>, socket: OwnedFd) -> Result<Child> {
-    let mut boot = Command::new(binary.unwrap_or(Path::new("/proc/self/exe")));
-    boot.arg0("weft").arg(boot::ROLE).stdin(Stdio::from(socket)).stdout(Stdio::null()).process_group(0);
-    boot.spawn().context("start the mesh's first process")
-}
-
-fn environment() -> Vec<(String, String)> {
-    PASSED.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?))).collect()
-}
-
-/// Whether a process runs; one that only waits to be collected does not.
-fn runs(pid: u32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ").is_some_and(|(_, state)| !state.starts_with('Z'))
 }
 
 fn pipe_pair() -> Result<(OwnedFd, OwnedFd)> {

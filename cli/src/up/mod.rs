@@ -28,8 +28,12 @@ pub mod manifest;
 pub mod files;
 /// What containers get to know: variables, and files of volumes.
 pub mod values;
+/// Which pods get a sidecar, and what their annotations say of it.
+pub mod injection;
 /// What a pod's agent has to run.
 pub mod plan;
+/// From a pod's manifest to its plan.
+pub mod resolve;
 /// Which pods to make and to end.
 pub mod rollout;
 /// What of a pod's traffic comes to its sidecar.
@@ -52,6 +56,10 @@ pub mod agent;
 pub mod supervisor;
 /// The process that makes the namespaces and waits outside.
 pub mod boot;
+/// What a mesh begins with.
+mod begin;
+/// Meshes by their names.
+pub mod names;
 /// A running mesh, seen from outside.
 pub mod mesh;
 

@@ -8,7 +8,7 @@ use xxhash_rust::xxh64::xxh64;
 
 use crate::up::manifest::{Map, Meta, PodSpec, ServiceSpec};
 use crate::up::net::{PodAddress, SERVICES, SERVICES_V6, ServiceRule};
-use crate::up::plan::named_port;
+use crate::up::resolve::named_port;
 
 /// A Service with its addresses.
 #[derive(Clone, Debug, PartialEq)]

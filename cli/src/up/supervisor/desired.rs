@@ -7,8 +7,9 @@ use weft_controller::inject::Namespace;
 use xxhash_rust::xxh64::xxh64;
 
 use crate::up::files::{Entity, Found, Problem};
+use crate::up::injection;
 use crate::up::manifest::{Claim, Data, Map, Meta, Template, Volume, WorkloadSpec};
-use crate::up::plan;
+use crate::up::resolve;
 use crate::up::rollout::{Kind, Workload};
 use crate::up::services::{Addresses, Service, meant};
 use crate::up::values::References;
@@ -78,7 +79,7 @@ impl Desired {
         workload.template.metadata.namespace.clone_from(&workload.namespace);
         self.inject(found, namespace, &mut workload);
         let within = if workload.kind == Kind::Pod { "" } else { "spec.template." };
-        match plan::check(&meta, &workload.template, self.refs()) {
+        match resolve::check(&meta, &workload.template, self.refs()) {
             Err(message) => {
                 self.problem(found, format!("{within}{message}"));
                 let Some(kept) = before.workloads.get(&workload.key) else { return };
@@ -98,7 +99,7 @@ impl Desired {
 
     fn inject(&mut self, found: &Found, labels: &Map, workload: &mut Workload) {
         let namespace = Namespace { name: &workload.namespace, labels };
-        match plan::injected(namespace, &workload.template) {
+        match injection::injected(namespace, &workload.template) {
             Ok(()) => {
                 workload.injected = true;
                 // By this label the mesh knows that a pod has a sidecar.

@@ -17,16 +17,17 @@ use tokio::time::Instant;
 
 use crate::up::agent::{self, Order, Report, Surroundings};
 use crate::up::api::{Event, PodState};
+use crate::up::injection::annotated;
 use crate::up::intercepted::Intercepted;
 use crate::up::manifest::Template;
 use crate::up::net::{self, PodAddress};
-use crate::up::plan::{self, PodPlan};
+use crate::up::plan::{PodPlan, SidecarPlan};
 use crate::up::process::{self, Reaper};
 use crate::up::rollout::{Kind, Workload};
 use crate::up::supervisor::{HOME, Input, Inputs, Mesh, pod_dir};
 use crate::up::values::Identity;
 use crate::up::wire::Channel;
-use crate::up::{logs, wire};
+use crate::up::{logs, resolve, wire};
 
 /// A pod.
 pub(crate) struct Pod {
@@ -108,7 +109,7 @@ impl Mesh {
         let (namespace, name) = (workload.namespace.clone(), name.to_owned());
         let identity = Identity { uid: uid.clone(), namespace, name, address };
         let template = labelled(workload, &identity.name);
-        let made = plan::plan(&identity, &template, self.desired.refs()).map_err(anyhow::Error::msg);
+        let made = resolve::plan(&identity, &template, self.desired.refs()).map_err(anyhow::Error::msg);
         let made = made.and_then(|plan| self.start_pod(&uid, plan, workload, template));
         if let Err(e) = made {
             self.tell(Event::Problem(format!("{}: {e:#}", workload.key)));
@@ -268,8 +269,8 @@ fn labelled(workload: &Workload, pod: &str) -> Template {
     template
 }
 
-fn sidecar(plan: &PodPlan, template: &Template) -> Result<plan::SidecarPlan, String> {
-    let said = plan::annotated(&template.metadata)?;
+fn sidecar(plan: &PodPlan, template: &Template) -> Result<SidecarPlan, String> {
+    let said = annotated(&template.metadata)?;
     let addresses: Vec<String> = plan.address.all().iter().map(ToString::to_string).collect();
     let variable = |name: &str, value: String| (name.to_owned(), value);
     // All processes of the mesh are in one cgroup: what it uses is not for one sidecar to shed.
@@ -283,7 +284,7 @@ fn sidecar(plan: &PodPlan, template: &Template) -> Result<plan::SidecarPlan, Str
         variable("WEFT_SERVICE_ACCOUNT", template.spec.account().to_owned()),
         variable("WEFT_CONTROLLER", format!("https://{}:15012", net::GATEWAY)),
     ]);
-    Ok(plan::SidecarPlan { env, redirect: said.redirect })
+    Ok(SidecarPlan { env, redirect: said.redirect })
 }
 
 fn token_file(plan: &PodPlan) -> std::path::PathBuf {
