@@ -98,6 +98,24 @@ fn f5_everything_that_is_wrong_is_said_at_once() {
 }
 
 #[test]
+fn f5_a_bad_weight_hides_no_other_error() {
+    let spec = "hosts: [a]\nhttp:\n- timeout: 5\n  headers: {request: {set: {'a b': x}}}\n  match: [{uri: {regex: '(?=x)'}}]\n  \
+        route: [{destination: {host: b}, weight: -5}, {destination: {host: ''}, weight: -6}]";
+    let all = errors(&virtual_service(spec)).join("\n");
+    for path in [
+        "timeout",
+        "headers.request.set",
+        "match[0].uri.regex",
+        "route[0].weight",
+        "route[1].weight",
+        "route[1].destination",
+    ] {
+        assert!(all.contains(&format!("spec.http[0].{path}")), "{path}: {all}");
+    }
+    assert!(all.contains("uri.regex: look-around"), "one line each: {all}");
+}
+
+#[test]
 fn f5_a_field_that_is_not_honoured_refuses_the_whole_object() {
     let verdict = virtual_service(
         "hosts: [a]\nhttp:\n- fault: {abort: {httpStatus: 500}}\n  route:\n  - destination: {host: a}",

@@ -106,10 +106,11 @@ impl Reader<'_> {
         let response = headers.and_then(|h| h.response.as_ref());
         let made = HttpRule {
             source: self.source(&format!("http[{i}]"), &rule.name),
-            action: self.action(&path, rule)?,
             matches,
             request_headers: common::request_ops(self.findings, &format!("{path}.headers"), request),
             response_headers: common::response_ops(self.findings, &format!("{path}.headers"), response),
+            // Last: one look finds all that is wrong.
+            action: self.action(&path, rule)?,
         };
         // Every block speaks of gateways: no sidecar has the rule.
         (!elsewhere).then_some(made)
@@ -194,18 +195,21 @@ impl Reader<'_> {
     fn forward(&mut self, path: &str, rule: &HttpRoute) -> Option<Forward> {
         common::part(self.findings, &format!("{path}.route"), rule.route.len());
         let weights: Vec<_> = rule.route.iter().map(|d| d.weight).collect();
-        let weights = self.weights(&format!("{path}.route"), &weights)?;
-        let destinations = rule.route.iter().zip(weights).enumerate();
+        let weights = self.weights(&format!("{path}.route"), &weights);
+        // One look finds all that is wrong: the rest is read, too, where weights are.
+        let shares = weights.clone().unwrap_or_else(|| vec![0; rule.route.len()]);
+        let destinations = rule.route.iter().zip(shares).enumerate();
         let destinations = destinations
             .filter_map(|(i, (d, weight))| self.destination(&format!("{path}.route[{i}]"), i, d, weight));
         let destinations: Vec<_> = destinations.collect();
         self.authorities(path, rule, &destinations);
-        Some(Forward {
+        let forward = Forward {
             destinations: destinations.into_iter().filter(|d| d.weight > 0).collect(),
             rewrite: http_action::rewrite(self.findings, &format!("{path}.rewrite"), rule.rewrite.as_ref()),
             timeout: http_action::timeout(self.findings, &format!("{path}.timeout"), rule.timeout.as_ref()),
             retries: http_action::retries(self.findings, path, rule),
-        })
+        };
+        weights.map(|_| forward)
     }
 
     /// `rewrite.authority` and a header operation on Host would say two things.
@@ -267,10 +271,11 @@ impl Reader<'_> {
         for (i, weight) in written.iter().enumerate() {
             let at = format!("{path}[{i}].weight");
             all.push(match weight {
-                Some(weight) => self.findings.take(&at, weight.u32())?,
-                None => 0,
+                Some(weight) => self.findings.take(&at, weight.u32()),
+                None => Some(0),
             });
         }
+        let all = all.into_iter().collect::<Option<Vec<u32>>>()?;
         if all.len() == 1 {
             return Some(vec![1]);
         }

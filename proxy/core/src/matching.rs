@@ -102,7 +102,14 @@ impl Pattern {
 
 fn compile(text: &str) -> Result<regex::Regex, PatternError> {
     let built = regex::RegexBuilder::new(text).size_limit(REGEX_SIZE_LIMIT).build();
-    built.map_err(|e| PatternError::Invalid(e.to_string()))
+    built.map_err(|e| PatternError::Invalid(in_a_line(&e)))
+}
+
+/// The last line says what is wrong; those above show the expression, as whoever wrote it sees it anyway.
+fn in_a_line(error: &regex::Error) -> String {
+    let text = error.to_string();
+    let last = text.lines().last().unwrap_or_default();
+    last.strip_prefix("error: ").unwrap_or(last).to_owned()
 }
 
 impl Substitution {
