@@ -111,6 +111,7 @@ impl fmt::Display for Difference {
             return write!(f, "the controller does not know this pod{away}");
         }
         match self.differences.len() {
+            0 if self.same == 1 => write!(f, "holds what the controller means it to hold, 1 resource{away}"),
             0 => write!(f, "holds what the controller means it to hold, {} resources{away}", self.same),
             n => write!(f, "{n} of {} resources differ from what the controller means{away}", n + self.same),
         }
