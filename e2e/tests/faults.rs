@@ -158,3 +158,191 @@ fn g8_a_sidecar_that_stood_still_goes_on_with_what_there_is() {
         Ok(())
     });
 }
+
+/// Sidecars whose limits are their own, to be put into cgroups of their own.
+const LIMITED: &str = "
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: echo}
+spec:
+  template:
+    metadata:
+      labels: {app: echo}
+      annotations: {proxy.istio.io/config: 'proxyMetadata: {WEFT_MEMORY_WATCH: \"true\", WEFT_MAX_REQUESTS: \"LIMIT\"}'}
+    spec:
+      containers:
+      - {name: echo, image: weft/echo, args: [--http, '8080'], readinessProbe: {httpGet: {port: 8080}}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: echo}
+spec: {selector: {app: echo}, ports: [{name: http, port: 80, targetPort: 8080}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: client}
+spec: {containers: [{name: client, command: [sleep, infinity]}]}
+";
+
+/// Asks, with so many threads for so many seconds; tells of each status how often it came, whether each 503 had a
+/// `retry-after`, and the longest time that an answer took.
+const ASKS: &str = r#"
+import collections, http.client, sys, threading, time
+threads, seconds, path = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
+end, seen, slowest = time.time() + seconds, collections.Counter(), [0.0]
+def ask():
+    while time.time() < end:
+        began = time.time()
+        try:
+            c = http.client.HTTPConnection("echo", timeout=20)
+            c.request("GET", path)
+            r = c.getresponse()
+            seen[r.status if r.status != 503 or r.getheader("retry-after") else "bare"] += 1
+            c.close()
+        except OSError:
+            seen["broken"] += 1
+        slowest[0] = max(slowest[0], time.time() - began)
+all = [threading.Thread(target=ask) for _ in range(threads)]
+[t.start() for t in all]
+[t.join() for t in all]
+print(*[f"{status}={seen[status]}" for status in (200, 503, "bare", "broken")], f"slowest={slowest[0]:.1f}")
+"#;
+
+/// Cgroups of version 1, as root: where a process can be given less.
+fn cgroup(controller: &str, name: &str, limits: &[(&str, &str)], process: u32) -> std::io::Result<Cgroup> {
+    let folder = std::path::Path::new("/sys/fs/cgroup").join(controller).join(name);
+    std::fs::create_dir(&folder)?;
+    let made = Cgroup(folder);
+    for (file, value) in limits {
+        std::fs::write(made.0.join(file), value)?;
+    }
+    std::fs::write(made.0.join("cgroup.procs"), process.to_string())?;
+    Ok(made)
+}
+
+/// Is gone with its last process, or when its processes are elsewhere.
+struct Cgroup(std::path::PathBuf);
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        let above = self.0.with_file_name("cgroup.procs");
+        let processes = std::fs::read_to_string(self.0.join("cgroup.procs")).unwrap_or_default();
+        for process in processes.lines() {
+            let _ = std::fs::write(&above, process);
+        }
+        let _ = std::fs::remove_dir(&self.0);
+    }
+}
+
+/// Whether cgroups cannot be made here; says so once.
+fn no_cgroups() -> bool {
+    let folder = std::path::Path::new("/sys/fs/cgroup/cpu/weft-e2e-probe");
+    let made = std::fs::create_dir(folder).is_ok() && folder.join("cpu.cfs_quota_us").exists();
+    let _ = std::fs::remove_dir(folder);
+    if !made {
+        eprintln!("skipped: no cgroups of version 1 can be made here");
+    }
+    !made
+}
+
+/// The process of the sidecar that has this in its environment.
+fn sidecar_with(variable: &str) -> Option<u32> {
+    std::fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
+        let process = entry.file_name().to_str()?.parse().ok()?;
+        let environment = std::fs::read(entry.path().join("environ")).ok()?;
+        let has = environment.split(|byte| *byte == 0).any(|each| each == variable.as_bytes());
+        has.then_some(process)
+    })
+}
+
+#[test]
+fn g4_a_sidecar_without_time_sheds_what_it_cannot_do_and_stays_ready() {
+    if no_cgroups() {
+        return;
+    }
+    let text = format!("{}{INJECTED}", LIMITED.replace("LIMIT", "8"));
+    let Some(manifests) = Manifests::of(&["curl", "python3"], &text) else { return };
+    manifests.run(async |mesh, state| {
+        let echo = state.pods.iter().find(|pod| pod.owner.ends_with("/echo")).expect("a pod").name.clone();
+        let process = sidecar_with(&format!("WEFT_POD_NAME={echo}")).expect("a sidecar");
+        let name = format!("weft-e2e-{}", std::process::id());
+        let tenth = [("cpu.cfs_period_us", "100000"), ("cpu.cfs_quota_us", "10000")];
+        let _starved = cgroup("cpu", &name, &tenth, process)?;
+        let load = format!("/usr/bin/python3 -c '{ASKS}' 32 6 /?delay=100ms");
+        let ready = "curl -s -m 5 -o /dev/null -w '%{http_code}' http://127.0.0.1:15021/healthz/ready";
+        let (asked, looked) = tokio::join!(sh(mesh, "client", &load), async {
+            let mut looked = Vec::new();
+            for _ in 0..4 {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                looked.push(sh(mesh, &echo, ready).await?);
+            }
+            anyhow::Ok(looked)
+        });
+        let (_, told) = asked?;
+        assert!(looked?.iter().all(|(_, status)| status == "200"), "it says that it is ready, and is");
+        let number = |name: &str| -> f64 {
+            let found = told.split(' ').find_map(|part| part.strip_prefix(name)?.parse().ok());
+            found.unwrap_or_else(|| panic!("{told}"))
+        };
+        assert!(number("200=") > 0.0 && number("503=") > 0.0, "{told}");
+        assert_eq!((number("bare="), number("broken=")), (0.0, 0.0), "{told}");
+        assert!(number("slowest=") < 5.0, "{told}");
+        Ok(())
+    });
+}
+
+/// Opens so many connections, asks for much on each and reads nothing; then asks by others for a while.
+const HOARDS: &str = r#"
+import collections, http.client, socket, sys, time
+held = []
+for _ in range(int(sys.argv[1])):
+    s = socket.create_connection(("echo", 80), timeout=20)
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    s.sendall(b"GET /?bytes=16m HTTP/1.1\r\nHost: echo\r\n\r\n")
+    held.append(s)
+seen = collections.Counter()
+for _ in range(60):
+    try:
+        c = http.client.HTTPConnection("echo", timeout=20)
+        c.request("GET", "/")
+        seen[c.getresponse().status] += 1
+        c.close()
+    except OSError:
+        seen["broken"] += 1
+    time.sleep(0.1)
+print(f"200={seen[200]} 503={seen[503]}")
+"#;
+
+#[test]
+fn g3_a_sidecar_whose_memory_is_nearly_used_up_sheds_load_and_lives() {
+    if no_cgroups() {
+        return;
+    }
+    let text = format!("{}{INJECTED}", LIMITED.replace("LIMIT", "100000"));
+    let Some(manifests) = Manifests::of(&["curl", "python3"], &text) else { return };
+    manifests.run(async |mesh, state| {
+        let echo = state.pods.iter().find(|pod| pod.owner.ends_with("/echo")).expect("a pod").name.clone();
+        let variable = format!("WEFT_POD_NAME={echo}");
+        let process = sidecar_with(&variable).expect("a sidecar");
+        let name = format!("weft-e2e-{}", std::process::id());
+        let limit = (24 << 20).to_string();
+        // The minute of a sidecar that had no limit is over before it is looked at again.
+        let _limited = cgroup("memory", &name, &[("memory.limit_in_bytes", limit.as_str())], process)?;
+        let level = "curl -s -m 5 http://127.0.0.1:15000/load";
+        let began = Instant::now();
+        while !sh(mesh, &echo, level).await?.1.contains(&limit) {
+            anyhow::ensure!(began.elapsed() < Duration::from_secs(65), "the limit is not seen");
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        let (_, told) = sh(mesh, "client", &format!("/usr/bin/python3 -c '{HOARDS}' 300")).await?;
+        assert!(!told.contains("503=0"), "{told}");
+        let began = Instant::now();
+        while !sh(mesh, "client", &format!("{CURL} http://echo/")).await?.1.starts_with("200 ") {
+            anyhow::ensure!(began.elapsed() < LIMIT, "it does not recover");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        assert_eq!(sidecar_with(&variable), Some(process), "it is the same process");
+        Ok(())
+    });
+}
