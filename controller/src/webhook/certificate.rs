@@ -2,7 +2,8 @@
 //!
 //! An authority of their own signs it, and not the root of the mesh: what the API server is told to believe for its
 //! calls must not depend on who signs for workloads, which may be somebody outside. The authority stays while the
-//! certificate is renewed below it, so that a renewal needs no change in who is believed.
+//! certificate is renewed below it, so that a renewal needs no change in who is believed. Where the authority itself is
+//! replaced, the one before is believed beside it for a while: replicas and API servers hear of the new one when they do.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -28,11 +29,19 @@ pub const TTL: Duration = Duration::from_secs(30 * 24 * 3600);
 /// The end of the authority is met this long before it comes.
 const AUTHORITY_MARGIN: Duration = Duration::from_secs(365 * 24 * 3600);
 
+/// How long the authority before is believed beside a new one.
+const OVERLAP: Duration = Duration::from_secs(600);
+/// So many of those before are believed at most.
+const MOST_BEFORE: usize = 2;
+
 /// Keys of the Secret.
 const CERTIFICATE: &str = "tls.crt";
 const KEY: &str = "tls.key";
 const AUTHORITY: &str = "ca.crt";
 const AUTHORITY_KEY: &str = "ca.key";
+/// Those believed before, and until when they are, in seconds of Unix time.
+const BEFORE: &str = "ca-before.crt";
+const BEFORE_UNTIL: &str = "ca-before.until";
 
 /// Under which names and addresses the webhooks are reached.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -90,18 +99,46 @@ impl Material {
             Err(error) => return Judgement::Replace(format!("{error:#}")),
         }
         match self.half_life(names, now) {
-            Ok(half) if now < half => Judgement::Keep(half),
+            Ok(half) if now < half => {
+                Judgement::Keep(self.overlaps(now).map_or(half, |until| half.min(until)))
+            }
             Ok(_) => Judgement::Renew("half of its life is over".to_owned()),
             Err(error) => Judgement::Renew(format!("{error:#}")),
         }
     }
 
-    /// The authority, as PEM: what the API server is told to believe.
+    /// The same, believed beside those that were believed so far, as PEM in which other things may stand.
+    #[must_use]
+    pub fn beside(mut self, before: &str, now: OffsetDateTime) -> Self {
+        let (mut kept, own) = (Vec::new(), self.certificate(AUTHORITY).ok());
+        for der in CertificateDer::pem_slice_iter(before.as_bytes()).flatten() {
+            if life(&der).is_ok() && own.as_ref() != Some(&der) && !kept.contains(&der) {
+                kept.push(der);
+            }
+        }
+        kept.truncate(MOST_BEFORE);
+        if !kept.is_empty() {
+            let text: String = kept.iter().map(|der| pem("CERTIFICATE", der)).collect();
+            let until = (now + OVERLAP).unix_timestamp().to_string();
+            self.0
+                .extend([(BEFORE, text), (BEFORE_UNTIL, until)].map(|(k, v)| (k.to_owned(), v.into_bytes())));
+        }
+        self
+    }
+
+    /// Until when others are believed beside its authority; `None` where none are.
+    pub fn overlaps(&self, now: OffsetDateTime) -> Option<OffsetDateTime> {
+        let until = self.text(BEFORE_UNTIL).ok()?.parse().ok()?;
+        OffsetDateTime::from_unix_timestamp(until).ok().filter(|until| now < *until)
+    }
+
+    /// What the API server is told to believe, as PEM: the authority, and for a while those before it.
     ///
     /// # Errors
     /// There is none.
-    pub fn authority(&self) -> Result<&str> {
-        self.text(AUTHORITY)
+    pub fn believed(&self, now: OffsetDateTime) -> Result<String> {
+        let before = self.overlaps(now).and_then(|_| self.text(BEFORE).ok());
+        Ok([self.text(AUTHORITY)?, before.unwrap_or_default()].concat())
     }
 
     /// The certificate and key, ready to serve.
@@ -218,7 +255,7 @@ mod tests {
         assert!(matches!(first.judge(&names(), later), Judgement::Renew(_)));
         let second = first.clone().renewed(&names(), TTL, later).unwrap();
         assert!(matches!(second.judge(&names(), later), Judgement::Keep(_)));
-        assert_eq!(first.authority().unwrap(), second.authority().unwrap());
+        assert_eq!(first.believed(now).unwrap(), second.believed(now).unwrap());
         assert_ne!(first, second);
     }
 
@@ -239,6 +276,24 @@ mod tests {
             let mended = edited.renewed(&names(), TTL, now).unwrap();
             assert!(matches!(mended.judge(&names(), now), Judgement::Keep(_)));
         }
+    }
+
+    #[test]
+    fn who_was_believed_before_is_so_for_a_while() {
+        let now = OffsetDateTime::now_utc();
+        let [first, second] = [(), ()].map(|()| Material::generate(&names(), TTL, now).unwrap());
+        let (old, new) = (first.believed(now).unwrap(), second.believed(now).unwrap());
+        let both = second.clone().beside(&format!("{old}{new}nonsense{old}"), now);
+        assert_eq!(both.believed(now).unwrap(), format!("{new}{old}"));
+        assert_eq!(both.judge(&names(), now), Judgement::Keep(both.overlaps(now).unwrap()));
+        let later = now + OVERLAP + Duration::from_secs(1);
+        assert_eq!(both.believed(later).unwrap(), new);
+        assert!(matches!(both.judge(&names(), later), Judgement::Keep(until) if until > later));
+        let renewed = both.renewed(&names(), TTL, now).unwrap();
+        assert_eq!(renewed.believed(now).unwrap(), format!("{new}{old}"), "a renewal changes nothing of it");
+        assert_eq!(second.clone().beside("", now), second, "the first of all follows none");
+        let nonsense = "-----BEGIN CERTIFICATE-----\nbm9uc2Vuc2U=\n-----END CERTIFICATE-----\n";
+        assert_eq!(second.clone().beside(nonsense, now), second);
     }
 
     #[test]

@@ -32,6 +32,8 @@ use super::changes::changes;
 /// After a failure, and between looks at what ought to be as it is.
 const RETRY: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_secs(600);
+/// How long API servers may take to hear who is to be believed too, before somebody speaks in its name.
+const HEARD: Duration = Duration::from_secs(2);
 
 /// The certificate that is served, from handshake to handshake.
 #[derive(Default)]
@@ -158,12 +160,16 @@ impl Keeper {
             }
             Judgement::Replace(why) => {
                 tracing::info!("webhooks: a new authority and certificate: {why}");
-                (Some(Material::generate(&self.names, self.ttl, now)?), now)
+                let before = self.believed().await?;
+                (Some(Material::generate(&self.names, self.ttl, now)?.beside(&before, now)), now)
             }
         };
         // Who is believed changes before who speaks does.
-        self.publish(next.as_ref().unwrap_or(&current).authority()?).await?;
+        self.publish(&next.as_ref().unwrap_or(&current).believed(now)?).await?;
         if let Some(next) = next {
+            if next.overlaps(now).is_some() {
+                sleep(HEARD).await;
+            }
             self.write(found, next).await.with_context(|| format!("Secret {name}"))?;
         }
         Ok(until)
@@ -190,9 +196,22 @@ impl Keeper {
         Ok(())
     }
 
-    async fn publish(&self, authority: &str) -> Result<()> {
-        believe(&self.injectors, &self.injector(), authority).await?;
-        believe(&self.validators, &self.validator(), authority).await
+    async fn publish(&self, authorities: &str) -> Result<()> {
+        believe(&self.injectors, &self.injector(), authorities).await?;
+        believe(&self.validators, &self.validator(), authorities).await
+    }
+
+    /// All that the configurations say is to be believed.
+    async fn believed(&self) -> Result<String> {
+        let (injector, validator) = (self.injector(), self.validator());
+        let injector = self.injectors.get_opt(&injector).await.context(injector)?;
+        let validator = self.validators.get_opt(&validator).await.context(validator)?;
+        let of_injector =
+            injector.and_then(|i| i.webhooks).unwrap_or_default().into_iter().map(|w| w.client_config);
+        let of_validator =
+            validator.and_then(|v| v.webhooks).unwrap_or_default().into_iter().map(|w| w.client_config);
+        let bundles = of_injector.chain(of_validator).filter_map(|client| client.ca_bundle);
+        Ok(bundles.map(|bundle| String::from_utf8_lossy(&bundle.0).into_owned() + "\n").collect())
     }
 
     fn secret(&self) -> String {
@@ -220,13 +239,13 @@ fn material(secret: Secret) -> Material {
     Material::of_secret(fields(&secret))
 }
 
-/// Writes the authority into every webhook of a configuration that has another; none, if there is no such configuration.
-async fn believe<K>(api: &Api<K>, name: &str, authority: &str) -> Result<()>
+/// Writes the authorities into every webhook of a configuration that has another; none, if there is no such configuration.
+async fn believe<K>(api: &Api<K>, name: &str, authorities: &str) -> Result<()>
 where
     K: Resource + Clone + std::fmt::Debug + DeserializeOwned + serde::Serialize,
 {
     let Some(found) = api.get_opt(name).await.with_context(|| name.to_owned())? else { return Ok(()) };
-    let Some(patch) = belief(&serde_json::to_value(&found)?, authority) else { return Ok(()) };
+    let Some(patch) = belief(&serde_json::to_value(&found)?, authorities) else { return Ok(()) };
     let patch = Patch::Json::<()>(serde_json::from_value(patch)?);
     api.patch(name, &PatchParams::default(), &patch).await.with_context(|| name.to_owned())?;
     tracing::info!("webhooks: {name} believes the authority of the webhooks' certificate");

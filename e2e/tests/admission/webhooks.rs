@@ -11,13 +11,15 @@ use kube::{Api, Client, Config};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use weft_controller::pipeline::Published;
-use weft_controller::webhook::certificate::Names;
+use weft_controller::webhook::certificate::{Material, Names};
 use weft_controller::webhook::injecting::Injection;
 use weft_controller::webhook::judge::Judge;
-use weft_controller::webhook::keeper::Keeper;
+use weft_controller::webhook::keeper::{Keeper, Served};
 use weft_controller::webhook::serve;
+use weft_controller::webhook::serve::Server;
 use weft_e2e::kubectl::Kubectl;
 
 use crate::{manifest, namespace, refusal};
@@ -31,7 +33,7 @@ struct Webhooks {
     revision: String,
     client: Client,
     shutdown: CancellationToken,
-    _worlds: watch::Sender<Published>,
+    worlds: watch::Sender<Published>,
 }
 
 impl Webhooks {
@@ -51,7 +53,7 @@ impl Webhooks {
         let judge = Judge { worlds: receiver, injection };
         tokio::spawn(serve(keeper.clone(), judge, Arc::default(), listener, shutdown.clone()));
         tokio::spawn(async move { keeper.keep().await });
-        let made = Self { kubectl, address, revision: name.into(), client, shutdown, _worlds: worlds };
+        let made = Self { kubectl, address, revision: name.into(), client, shutdown, worlds };
         made.configure();
         made.until("asked", |webhooks| {
             let probe = manifest("networking.weft.dev/v1", "VirtualService", "probe", &bad());
@@ -96,6 +98,12 @@ impl Webhooks {
     fn secret(&self) -> Option<Value> {
         let name = format!("weft-webhook-{}", self.revision);
         Some(self.kubectl.get(&["secret", &name]).ok()?["data"].clone())
+    }
+
+    async fn material(&self) -> Material {
+        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), self.kubectl.namespace());
+        let secret = secrets.get(&format!("weft-webhook-{}", self.revision)).await.expect("a Secret");
+        Material::of_secret(secret.data.into_iter().flatten().map(|(key, value)| (key, value.0)))
     }
 
     fn believed(&self) -> Vec<String> {
@@ -228,6 +236,37 @@ async fn what_somebody_edits_is_mended() {
     kubectl.run(&["delete", "secret", &secret]).expect("deleted");
     webhooks.until("a Secret", |w| w.secret()).await;
     webhooks.until("an answer", |w| w.answers().ok()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_hears_late_of_a_new_authority_is_believed() {
+    let Some(mut webhooks) = Webhooks::start("late", Duration::from_secs(3600)).await else { return };
+    let kubectl = webhooks.kubectl.clone();
+    // A replica that serves with the certificate it has, and looks at no Secret.
+    let late = Arc::new(Served::default());
+    late.take(&webhooks.material().await);
+    let tls = TlsAcceptor::from(late.server_config().expect("TLS"));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let judge = Judge {
+        worlds: webhooks.worlds.subscribe(),
+        injection: Arc::new(Injection::new(webhooks.client.clone(), "late", "late")),
+    };
+    webhooks.address = listener.local_addr().expect("an address");
+    tokio::spawn(Server::new(judge).serve(listener, tls, webhooks.shutdown.clone()));
+    webhooks.configure();
+    webhooks.until("asked of the late one", |w| w.answers().ok()).await;
+
+    let (before, authority) = (webhooks.believed(), webhooks.secret().expect("a Secret")["ca.crt"].clone());
+    kubectl.run(&["delete", "secret", "weft-webhook-late"]).expect("deleted");
+    let another = |w: &Webhooks| {
+        w.answers().expect("an answer at any time");
+        w.secret().filter(|secret| secret["ca.crt"] != authority)
+    };
+    webhooks.until("another authority", another).await;
+    assert!(webhooks.believed()[0].len() > before[0].len(), "the new one beside the old one");
+    webhooks.answers().expect("an answer of who has the old one");
+    late.take(&webhooks.material().await);
+    webhooks.answers().expect("an answer of who has the new one");
 }
 
 /// A client that believes whom the API server believes.
