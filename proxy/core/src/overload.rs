@@ -33,7 +33,7 @@ const STEPS: [(Level, u128); 3] = [(Level::Tight, 92), (Level::Short, 95), (Leve
 /// A level holds until so many hundredths less are used than it began with.
 const EASE: u128 = 2;
 /// From how many hundredths on memory is looked at often.
-const NEAR: u128 = 80;
+const NEAR: u128 = 50;
 /// What a request may cost while it is under way: its head, its place in both pools, and what waits of its body.
 const REQUEST: u64 = 64 << 10;
 
@@ -137,8 +137,8 @@ mod tests {
 
     #[test]
     fn g3_memory_is_looked_at_more_often_near_its_end() {
-        assert_eq!(Memory::next_look(used(799)), Duration::from_secs(1));
-        assert_eq!(Memory::next_look(used(800)), Duration::from_millis(100));
+        assert_eq!(Memory::next_look(used(499)), Duration::from_secs(1));
+        assert_eq!(Memory::next_look(used(500)), Duration::from_millis(100));
     }
 
     #[test]
