@@ -18,8 +18,9 @@ use super::room::{BLOCK, Rest, Room};
 use super::text::cut;
 use crate::clock::rfc3339;
 
-/// Addresses that are remembered, found by their ports: clients' differ by them.
-const ADDRESSES: usize = 256;
+/// Addresses that are remembered, found by their ports: clients' differ by them, and so do our own ends. The kernel
+/// takes every other port, one after the other; with room for several such runs they seldom meet.
+const ADDRESSES: usize = 1024;
 /// The longest address: IPv6 with a scope and a port.
 const LONGEST: usize = 64;
 /// Bytes of a time.

@@ -101,9 +101,20 @@ impl Rest<'_> {
         if number < 10 { self.push(b'0' + number as u8) } else { self.digits(number) }
     }
 
+    /// Most have two or three digits: a status, milliseconds, bytes.
     #[inline(never)]
-    fn digits(&mut self, mut number: u64) -> Option<()> {
-        let digits = number.checked_ilog10().unwrap_or_default() as usize + 1;
+    fn digits(&mut self, number: u64) -> Option<()> {
+        let digit = |unit: u64| b'0' + (number / unit % 10) as u8;
+        match number {
+            0..100 => self.block(&[digit(10), digit(1)], 2),
+            100..1000 => self.block(&[digit(100), digit(10), digit(1)], 3),
+            _ => self.many_digits(number),
+        }
+    }
+
+    #[inline(never)]
+    fn many_digits(&mut self, mut number: u64) -> Option<()> {
+        let digits = number.ilog10() as usize + 1;
         for digit in self.bytes.get_mut(self.used..)?.get_mut(..digits)?.iter_mut().rev() {
             *digit = b'0' + (number % 10) as u8;
             number /= 10;
@@ -129,8 +140,9 @@ mod tests {
 
     fn fill(rest: &mut Rest<'_>, constant: &Constant, text: &[u8]) -> Option<()> {
         rest.constant(constant)?;
-        rest.number(0)?;
-        rest.number(10_203)?;
+        for number in [0, 10, 99, 100, 207, 999, 1000, 10_203] {
+            rest.number(number)?;
+        }
         rest.number(u64::MAX)?;
         rest.push(b' ')?;
         rest.head(&text[3..], 2)?;
@@ -146,7 +158,7 @@ mod tests {
         for _ in 0..1000 {
             room.write(|rest| fill(rest, &constant, &text));
             expected.extend([b'c'; 2 * BLOCK + 1]);
-            expected.extend(format!("010203{} ", u64::MAX).bytes());
+            expected.extend(format!("01099100207999100010203{} ", u64::MAX).bytes());
             expected.extend([&text[3..5], &text[3..63], b"\n"].concat());
         }
         assert_eq!(room.written(), expected);
