@@ -3,7 +3,7 @@
 //! The library flushes after each frame of data that it does not copy. Behind a cork bytes wait until the worker has done
 //! all that it can do for now: what was written for many streams then leaves with one call, under TLS in one record.
 //!
-//! A worker says so by [`let_out`], before it sleeps. On a thread that never does, bytes wait until the task of the
+//! A worker says so by `let_out`, before it sleeps. On a thread that never does, bytes wait until the task of the
 //! connection has had its turn.
 
 use std::cell::RefCell;
