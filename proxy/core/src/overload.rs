@@ -32,8 +32,12 @@ pub struct Memory {
 const STEPS: [(Level, u128); 3] = [(Level::Tight, 92), (Level::Short, 95), (Level::Critical, 98)];
 /// A level holds until so many hundredths less are used than it began with.
 const EASE: u128 = 2;
-/// From how many hundredths on memory is looked at often.
-const NEAR: u128 = 50;
+/// How long memory may be left alone, by the hundredths of the limit that are in use: clients that read nothing can
+/// fill megabytes in a tenth of a second.
+const LOOKS: [(u128, Duration); 3] =
+    [(85, Duration::from_millis(10)), (50, Duration::from_millis(100)), (0, Duration::from_secs(1))];
+/// How long a sidecar without a limit goes without looking whether it has one now.
+const UNLIMITED: Duration = Duration::from_secs(60);
 /// What a request may cost while it is under way: its head, its place in both pools, and what waits of its body.
 const REQUEST: u64 = 64 << 10;
 
@@ -70,11 +74,8 @@ impl Memory {
 
     /// When to look again. Limits may come and go while a process runs.
     pub fn next_look(memory: Option<Self>) -> Duration {
-        match memory {
-            None => Duration::from_secs(60),
-            Some(memory) if memory.is_at(NEAR) => Duration::from_millis(100),
-            Some(_) => Duration::from_secs(1),
-        }
+        let Some(memory) = memory else { return UNLIMITED };
+        LOOKS.iter().find(|(from, _)| memory.is_at(*from)).map_or(UNLIMITED, |(_, pause)| *pause)
     }
 
     /// How many requests may be under way where nobody has said so: as many as there is memory for.
@@ -139,6 +140,7 @@ mod tests {
     fn g3_memory_is_looked_at_more_often_near_its_end() {
         assert_eq!(Memory::next_look(used(499)), Duration::from_secs(1));
         assert_eq!(Memory::next_look(used(500)), Duration::from_millis(100));
+        assert_eq!(Memory::next_look(used(850)), Duration::from_millis(10));
     }
 
     #[test]
