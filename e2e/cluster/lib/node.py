@@ -203,7 +203,24 @@ def stop(here):
 
 
 def forget_rules():
-    """Takes kube-proxy's and the kubelet's chains out of iptables, and leaves everybody else's."""
-    saved = subprocess.run(["iptables-save"], capture_output=True, text=True).stdout
-    kept = "".join(line + "\n" for line in saved.splitlines() if "KUBE-" not in line and "CNI-" not in line)
-    subprocess.run(["iptables-restore"], input=kept, text=True, capture_output=True)
+    """Takes kube-proxy's and the kubelet's chains out of iptables, and leaves everybody else's. A table in which nothing
+    is left goes too: every packet of the machine would still pass it."""
+    for family in ("ip", "ip6"):
+        saved = subprocess.run([f"{family}tables-save"], capture_output=True, text=True).stdout
+        kept = [line for line in saved.splitlines() if "KUBE-" not in line and "CNI-" not in line]
+        restored = "".join(line + "\n" for line in kept)
+        subprocess.run([f"{family}tables-restore"], input=restored, text=True, capture_output=True)
+        for table in empty_tables(kept):
+            subprocess.run(["nft", "delete", "table", family, table], capture_output=True)
+
+
+def empty_tables(saved):
+    """The tables, of what iptables-save says, that have no rule and no chain but those that accept everything."""
+    empty, table = [], None
+    for line in saved:
+        if line.startswith("*"):
+            table = line[1:]
+            empty.append(table)
+        elif table in empty and (line.startswith("-A") or (line.startswith(":") and " ACCEPT " not in line)):
+            empty.remove(table)
+    return empty
