@@ -22,6 +22,8 @@ use crate::settings::{PortSettings, Settings};
 use crate::telemetry::log;
 use crate::worker::{self, Opened, Shared, Sockets};
 
+/// How long the last lines of the access log may take to whoever reads them.
+const LAST_LINES: Duration = Duration::from_secs(1);
 /// How long the last spans may take to their collector, after everything else has ended.
 const LAST_SPANS: Duration = Duration::from_secs(4);
 
@@ -34,16 +36,17 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
     let level = log::start(&settings.logs.level)?;
     allow_many_connections();
     let runtime = Builder::new_current_thread().enable_all().build().context("no runtime")?;
-    let (workers, spans) = runtime.block_on(async {
+    let (workers, telemetry) = runtime.block_on(async {
         let overload = Overload::new(worker_count(&settings), settings.host.max_requests);
         let (control, tasks) = Control::start(&settings, Clock::system(), level, overload)?;
         let workers = start_workers(&settings, &control)?;
         serve(&settings, control.shutdown, tasks).await?;
-        anyhow::Ok((workers, control.telemetry.spans))
+        anyhow::Ok((workers, control.telemetry))
     })?;
     let ended = join(workers);
-    // Only now are the spans of all requests there.
-    runtime.block_on(spans.close(LAST_SPANS));
+    // Only now are the lines and the spans of all requests there.
+    telemetry.access_log.flush(LAST_LINES);
+    runtime.block_on(telemetry.spans.close(LAST_SPANS));
     ended
 }
 

@@ -31,8 +31,15 @@ const COMPILED: usize = 4;
 #[derive(Clone)]
 pub struct AccessLog(Arc<Inner>);
 
+/// What the writer is told.
+enum Word {
+    Entry(Box<AccessEntry>),
+    /// Somebody waits until all that came before is written.
+    Flush(SyncSender<()>),
+}
+
 struct Inner {
-    queue: OnceLock<Option<SyncSender<Box<AccessEntry>>>>,
+    queue: OnceLock<Option<SyncSender<Word>>>,
     /// What holds where the controller says nothing: the sidecar's own setting.
     own: Arc<telemetry::Telemetry>,
     open: Box<dyn Fn() -> Outputs + Send + Sync>,
@@ -72,13 +79,22 @@ impl AccessLog {
 
     /// Hands an entry to the writer; drops and counts it when the writer is behind.
     pub fn write(&self, entry: Box<AccessEntry>) {
-        let sent = self.queue().is_some_and(|queue| queue.try_send(entry).is_ok());
+        let sent = self.queue().is_some_and(|queue| queue.try_send(Word::Entry(entry)).is_ok());
         if !sent {
             self.0.dropped.inc();
         }
     }
 
-    fn queue(&self) -> Option<&SyncSender<Box<AccessEntry>>> {
+    /// Waits until what was handed over is written; not for longer than `most`, for nobody may read.
+    pub fn flush(&self, most: Duration) {
+        let Some(Some(queue)) = self.0.queue.get() else { return };
+        let (done, written) = sync_channel(1);
+        if queue.try_send(Word::Flush(done)).is_ok() {
+            let _ = written.recv_timeout(most);
+        }
+    }
+
+    fn queue(&self) -> Option<&SyncSender<Word>> {
         let begin = || {
             let (queue, entries) = sync_channel(QUEUE);
             let outputs = (self.0.open)();
@@ -109,17 +125,17 @@ fn own(format: AccessLogFormat) -> telemetry::Telemetry {
     }
 }
 
-fn write_all(entries: &Receiver<Box<AccessEntry>>, mut outputs: Outputs) {
+fn write_all(words: &Receiver<Word>, mut outputs: Outputs) {
     let mut lines = Pending::default();
-    while let Ok(first) = entries.recv() {
+    while let Ok(first) = words.recv() {
         // What comes in the meantime goes out with it: workers wake nobody, and one call writes many lines.
         std::thread::sleep(GATHER);
         let mut next = Some(first);
-        while let Some(entry) = next {
-            lines.add(&entry);
-            entries.try_iter().take(BATCH).for_each(|entry| lines.add(&entry));
+        while let Some(word) = next {
+            lines.hear(word, &mut outputs);
+            words.try_iter().take(BATCH).for_each(|word| lines.hear(word, &mut outputs));
             lines.emit(&mut outputs);
-            next = entries.try_recv().ok();
+            next = words.try_recv().ok();
         }
     }
 }
@@ -134,6 +150,17 @@ struct Pending {
 }
 
 impl Pending {
+    #[inline(always)]
+    fn hear(&mut self, word: Word, outputs: &mut Outputs) {
+        match word {
+            Word::Entry(entry) => self.add(&entry),
+            Word::Flush(done) => {
+                self.emit(outputs);
+                let _ = done.send(());
+            }
+        }
+    }
+
     fn add(&mut self, entry: &AccessEntry) {
         let logs = entry.logs.list().iter().zip(self.compiled.formats(&entry.logs)).take(64).enumerate();
         for (_, (log, format)) in logs.filter(|(i, _)| entry.admitted & 1 << i != 0) {

@@ -163,6 +163,39 @@ fn g5_a_blocked_log_drops_lines_and_counts_them() {
     }
     let most = 1000 - BATCH as u64 - 1;
     assert!((most..=1000).contains(&dropped.get()), "{}", dropped.get());
+    // Nobody waits for it.
+    log.flush(Duration::MAX);
     Sender::clone(&release).send(()).unwrap();
     drop(release);
+}
+
+/// What was written, for a test to look at.
+#[derive(Clone, Default)]
+struct Shown(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Shown {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn the_last_lines_are_written_before_the_end() {
+    let shown = Shown::default();
+    let stdout = shown.clone();
+    let open = move || Outputs { stdout: Box::new(stdout.clone()), stderr: Box::new(std::io::sink()) };
+    let dropped = IntCounter::new("dropped", "dropped").unwrap();
+    let log = AccessLog::opening(AccessLogFormat::Json, dropped, Box::new(open));
+    log.flush(Duration::MAX);
+    for _ in 0..3 {
+        log.write(Box::new(ended(entry(LogFormat::DefaultJson), 200, None)));
+    }
+    log.flush(Duration::from_secs(60));
+    let written = String::from_utf8(shown.0.lock().unwrap().clone()).unwrap();
+    assert_eq!(written.lines().count(), 3, "{written}");
 }
