@@ -91,5 +91,5 @@ spec:
     let counted = space.kubectl().run(&["logs", "job/once", "--container", "app"]).expect("its log");
     assert!(counted.contains("\"200\":50"), "{counted}");
     let pods = space.kubectl().get(&["pods", "--selector", "job-name=once"]).expect("its pod");
-    assert_eq!(text(&pods, "/items/0/status/initContainerStatuses/1/name").expect("a sidecar"), "weft-proxy");
+    assert_eq!(text(&pods, "/items/0/status/initContainerStatuses/0/name").expect("a sidecar"), "weft-proxy");
 }
