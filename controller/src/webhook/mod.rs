@@ -36,9 +36,11 @@ pub mod serve;
 pub mod judge;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Result;
 use tokio::net::TcpListener;
+use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
@@ -46,8 +48,12 @@ use self::judge::Judge;
 use self::keeper::{Keeper, Served};
 use self::serve::Server;
 
-/// Serves the webhooks until told to stop, with the certificate that the API server keeps, once it is `served`; the leader
-/// also has to [`Keeper::keep`] it.
+/// How long questions are still answered once the controller ends: so long API servers may be sent here, by nodes that
+/// have not heard of it.
+const LINGER: Duration = Duration::from_secs(3);
+
+/// Serves the webhooks until a little after it is told to stop, with the certificate that the API server keeps, once it
+/// is `served`; the leader also has to [`Keeper::keep`] it.
 ///
 /// # Errors
 /// TLS cannot be set up.
@@ -60,10 +66,17 @@ pub async fn serve(
 ) -> Result<()> {
     let tls = TlsAcceptor::from(served.server_config()?);
     let injection = judge.injection.clone();
+    let over = CancellationToken::new();
+    let ending = over.clone();
     let following = tokio::spawn(async move {
-        tokio::join!(keeper.follow(served), injection.follow());
+        let lingering = async {
+            shutdown.cancelled().await;
+            sleep(LINGER).await;
+            ending.cancel();
+        };
+        tokio::join!(keeper.follow(served), injection.follow(), lingering);
     });
-    Server::new(judge).serve(listener, tls, shutdown).await;
+    Server::new(judge).serve(listener, tls, over).await;
     following.abort();
     Ok(())
 }
