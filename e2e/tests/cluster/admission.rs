@@ -6,8 +6,7 @@ use serde_json::{Value, json};
 use weft_e2e::kubectl::Kubectl;
 
 use crate::fixture::{LIMIT, fixture};
-use crate::sample::condition;
-use crate::space::{Space, answered};
+use crate::space::{Space, accepted, answered};
 
 /// Its schema is enough to refuse it.
 fn bad(group: &str) -> String {
@@ -82,7 +81,7 @@ spec: {hosts: [web], http: [{directResponse: {status: 418}}]}
 #[test]
 fn one_of_ours_that_got_past_the_webhook_is_marked_and_the_last_good_stays() {
     let Some(fixture) = fixture() else { return };
-    let _alone = fixture.alone();
+    let _calm = fixture.calm();
     let space = Space::meshed(fixture, "smuggled");
     space.echo("web", 1, "").and_then(|()| space.echo("client", 1, "")).expect("applications");
     space.ready("deployment/web").and_then(|()| space.ready("deployment/client")).expect("they start");
@@ -115,14 +114,6 @@ fn one_of_ours_that_got_past_the_webhook_is_marked_and_the_last_good_stays() {
 
 /// `kubectl` asks what would become of standard input.
 pub(crate) const DRY_RUN: [&str; 4] = ["apply", "--dry-run=server", "--filename", "-"];
-
-/// The condition `Accepted`, if it has this status.
-fn accepted(kubectl: &Kubectl, object: &str, status: &str) -> Result<Value> {
-    let object = kubectl.get(&[object])?;
-    let found = condition(&object, "Accepted").clone();
-    ensure!(found["status"] == status, "Accepted is not {status}: {object}");
-    Ok(found)
-}
 
 /// The webhook for our groups is not asked about one namespace until the value goes. It is the first of its configuration,
 /// and nobody else changes that meanwhile.

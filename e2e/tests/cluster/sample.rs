@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use serde_json::Value;
 use weft_e2e::kubectl::Kubectl;
 
 use crate::fixture::{LIMIT, fixture, repository};
-use crate::space::{ECHO, Space, all_succeeded, answered};
+use crate::space::{ECHO, Space, accepted, all_succeeded, answered};
 
 const APPLICATIONS: [&str; 2] =
     ["cli/src/demo/manifests/content.yaml", "cli/src/demo/manifests/callers.yaml"];
@@ -35,7 +34,10 @@ fn the_content_service_sample_is_routed_and_authorized() {
     }
     for object in ["virtualservice", "destinationrule"] {
         let name = format!("{object}.networking.istio.io/content-service");
-        space.kubectl().until("accepted", LIMIT, |kubectl| accepted(kubectl, &name)).expect("it is accepted");
+        space
+            .kubectl()
+            .until("accepted", LIMIT, |kubectl| accepted(kubectl, &name, "True"))
+            .expect("it is accepted");
     }
     routes(&space);
     identities(&space);
@@ -70,19 +72,4 @@ fn identities(space: &Space<'_>) {
     let passed =
         space.load("deployment/client", &["http://api-gateway/", "-X", "DELETE", "-n", "20"]).expect("load");
     all_succeeded(&passed).expect("the gateway may");
-}
-
-/// The condition `Accepted` is true.
-fn accepted(kubectl: &Kubectl, object: &str) -> Result<()> {
-    let object = kubectl.get(&[object])?;
-    let condition = condition(&object, "Accepted");
-    ensure!(condition["status"] == "True", "not accepted: {object}");
-    Ok(())
-}
-
-/// A condition of an object's status.
-pub(crate) fn condition<'a>(object: &'a Value, kind: &str) -> &'a Value {
-    let all =
-        object.pointer("/status/conditions").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    all.iter().find(|condition| condition["type"] == kind).unwrap_or(&Value::Null)
 }

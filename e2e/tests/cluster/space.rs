@@ -160,6 +160,24 @@ pub(crate) fn answered(summary: &Summary, status: &str) -> u64 {
     summary.statuses.get(status).copied().unwrap_or(0)
 }
 
+/// The condition `Accepted` of an object.
+///
+/// # Errors
+/// It has another status than this one: the object.
+pub(crate) fn accepted(kubectl: &Kubectl, object: &str, status: &str) -> Result<Value> {
+    let object = kubectl.get(&[object])?;
+    let found = condition(&object, "Accepted").clone();
+    ensure!(found["status"] == status, "Accepted is not {status}: {object}");
+    Ok(found)
+}
+
+/// A condition of an object's status.
+fn condition<'a>(object: &'a Value, kind: &str) -> &'a Value {
+    let all =
+        object.pointer("/status/conditions").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    all.iter().find(|condition| condition["type"] == kind).unwrap_or(&Value::Null)
+}
+
 /// The manifests of an echo application, with a service account and a Service (port 80) of its name.
 pub(crate) fn echo(name: &str, replicas: u32, arguments: &str) -> String {
     format!(

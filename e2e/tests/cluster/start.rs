@@ -1,90 +1,63 @@
-//! What a sidecar adds to the start of a pod, against containers in its place that do nothing.
+//! The order in which a pod starts: its sidecar is ready, and redirection in place, before an init container of the
+//! application's own, and before the application itself.
 //!
-//! The kubelet notices the end of a container, and asks a startup probe, once a second: single times differ by that much, and
-//! what counts is the median of many. Pods of the two kinds start in turns, at any moment of that second.
-
-use std::time::{Duration, Instant};
+//! Each of them sends one request as the first thing that it does, to a service that takes nothing but mTLS: a request that
+//! came before redirection would be refused in clear, and one that came before the sidecar is ready would meet nobody.
 
 use anyhow::{Result, ensure};
+use serde_json::Value;
+use weft_e2e::kubectl::Kubectl;
 
-use crate::fixture::fixture;
-use crate::space::{ECHO, Space};
+use crate::fixture::{LIMIT, fixture};
+use crate::space::{ECHO, Space, accepted};
+use crate::strict::STRICT;
 
-/// How often each pod is started.
-const ROUNDS: u32 = 12;
-/// How much later the application may be ready with a sidecar.
-const LIMIT: Duration = Duration::from_millis(500);
-/// What the machine may add to that while it does other things too: part of what the pod without a sidecar takes.
-const NOISE: f64 = 0.15;
-/// Moments between pods: no whole part of a second.
-const STAGGER: Duration = Duration::from_millis(370);
-/// An init container that ends at once, and a native sidecar that goes on.
-const IDLE: &str = "
-  initContainers:
-  - {name: first, image: IMAGE, command: [/weft, --version]}
-  - {name: beside, image: IMAGE, args: [--http, \"9090\"], restartPolicy: Always}";
-/// What the kubelet waits for before it starts the application, as it does for a real sidecar.
-const PROBE: &str =
-    ", startupProbe: {httpGet: {path: /healthz, port: 9090}, periodSeconds: 1, failureThreshold: 60}}";
+/// Pods that start at once.
+const PODS: usize = 6;
 
 #[test]
-fn a_pod_with_a_sidecar_starts_beside_one_whose_containers_do_nothing() {
+fn the_first_request_of_a_pod_goes_through_its_sidecar() {
     let Some(fixture) = fixture() else { return };
-    let _alone = fixture.alone();
-    let meshed = Space::meshed(fixture, "start");
-    let plain = Space::new(fixture, "start-plain", "");
-    let idle = IDLE.replace("IMAGE", ECHO);
-    let probed = format!("{}{PROBE}", idle.trim_end_matches('}'));
-    let pods = [
-        ("with a sidecar", &meshed, ""),
-        ("idle", &plain, &*idle),
-        ("idle, with a startup probe", &plain, &*probed),
-    ];
-    let mut times = [const { Vec::new() }; 3];
-    for round in 0..ROUNDS {
-        for ((_, space, before), times) in pods.iter().zip(&mut times) {
-            std::thread::sleep(STAGGER);
-            times.push(starts(space, round, before).expect("a pod that starts"));
+    let _calm = fixture.calm();
+    let space = Space::meshed(fixture, "first");
+    space.apply(STRICT).expect("STRICT");
+    let strict =
+        |kubectl: &Kubectl| accepted(kubectl, "peerauthentication.security.istio.io/default", "True");
+    space.kubectl().until("accepted", LIMIT, strict).expect("what pods are told from their start");
+    space.echo("web", 1, "").expect("web");
+    space.ready("deployment/web").expect("it starts");
+    let pods: Vec<_> = (0..PODS).map(|number| format!("pod-{number}")).collect();
+    let manifests: Vec<_> = pods.iter().map(|name| asks_at_once(name)).collect();
+    space.apply(&manifests.join("---\n")).expect("pods");
+    for pod in &pods {
+        for container in ["before", "app"] {
+            let answered = |kubectl: &Kubectl| first_answer(kubectl, pod, container);
+            let first = space.kubectl().until("answered", LIMIT, answered).expect("a request and its end");
+            assert_eq!(first["statuses"], serde_json::json!({"200": 1}), "{pod}, {container}: {first}");
         }
     }
-    let medians = times.map(median);
-    for ((what, ..), median) in pods.iter().zip(medians) {
-        meshed.say(format!("{what}: ready after {:.2} s", median.as_secs_f64()));
-    }
-    let [with, idle, _] = medians;
-    assert!(with <= idle + LIMIT + idle.mul_f64(NOISE), "{with:?} with a sidecar, {idle:?} without");
 }
 
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort();
-    times[times.len() / 2]
-}
-
-/// How long it takes from asking for a pod until it is ready.
-fn starts(space: &Space<'_>, round: u32, before: &str) -> Result<Duration> {
-    let name = format!("pod-{round}");
-    let manifest = format!(
+/// A pod whose containers ask once, end, and are not started again.
+fn asks_at_once(name: &str) -> String {
+    let ask = format!("image: {ECHO}, command: [/weft, load, \"http://web/\", -n, \"1\", -o, json]");
+    format!(
         "
 apiVersion: v1
 kind: Pod
 metadata: {{name: {name}}}
 spec:
-  terminationGracePeriodSeconds: 1{before}
-  containers: [{{name: app, image: {ECHO}, args: [--http, \"8080\"]}}]
+  restartPolicy: Never
+  initContainers: [{{name: before, {ask}}}]
+  containers: [{{name: app, {ask}}}]
 "
-    );
-    // The first pod of a namespace waits for its account.
-    space
-        .kubectl()
-        .until("an account", crate::fixture::LIMIT, |k| k.run(&["get", "serviceaccount", "default"]))?;
-    let began = Instant::now();
-    space.kubectl().pipe(&["create", "--filename", "-"], &manifest)?;
-    let pod = format!("pod/{name}");
-    space.kubectl().run(&["wait", &pod, "--for=condition=Ready", "--timeout=120s"])?;
-    let took = began.elapsed();
-    let made = space.kubectl().get(&[&pod])?;
-    let first = made["spec"]["initContainers"].as_array().map_or(0, Vec::len);
-    ensure!(first == 2, "it has {first} containers in front of its own: {made}");
-    space.kubectl().run(&["delete", &pod, "--wait=true"])?;
-    Ok(took)
+    )
+}
+
+/// What a container counted, once it has ended.
+fn first_answer(kubectl: &Kubectl, pod: &str, container: &str) -> Result<Value> {
+    let log = kubectl.run(&["logs", pod, "--container", container])?;
+    let counted: Value = serde_json::from_str(&log)?;
+    ensure!(counted["done"] == true, "{log}");
+    Ok(counted)
 }

@@ -5,7 +5,8 @@ use anyhow::{Result, ensure};
 use crate::fixture::{LIMIT, fixture};
 use crate::space::{Space, all_succeeded, answered, echo};
 
-const STRICT: &str = "
+/// All of a namespace take nothing but mTLS.
+pub(crate) const STRICT: &str = "
 apiVersion: security.istio.io/v1
 kind: PeerAuthentication
 metadata: {name: default}
