@@ -12,6 +12,8 @@ pub const RESPONSE_BYTES: usize = 512 << 10;
 pub const MAX_NAMES_PER_REQUEST: usize = 4096;
 /// Names that one sidecar may be subscribed to at a time.
 pub const MAX_SUBSCRIPTIONS: usize = 100_000;
+/// Names of types that the controller does not know and has not answered yet, in bytes of memory.
+pub const MAX_UNKNOWN_BYTES: usize = 1 << 20;
 
 /// Ports of a service, ports of a workload, listeners.
 pub const MAX_PORTS: usize = 10_000;

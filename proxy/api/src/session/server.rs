@@ -6,7 +6,9 @@ use std::sync::Arc;
 use weft_core::model::name::ResourceName;
 
 use crate::encoded::Encoded;
-use crate::limits::{MAX_NAMES_PER_REQUEST, MAX_RESOURCE_BYTES, MAX_SUBSCRIPTIONS, RESPONSE_BYTES};
+use crate::limits::{
+    MAX_NAMES_PER_REQUEST, MAX_RESOURCE_BYTES, MAX_SUBSCRIPTIONS, MAX_UNKNOWN_BYTES, RESPONSE_BYTES,
+};
 use crate::name::{self, NameError, TYPES, index_of, known_type};
 use crate::pb::config::{ClientInfo, DeltaRequest, DeltaResponse, Resource, ResourceError, ResourceType};
 
@@ -15,6 +17,8 @@ use crate::pb::config::{ClientInfo, DeltaRequest, DeltaResponse, Resource, Resou
 pub struct Session {
     info: Option<ClientInfo>,
     kinds: [Kind; 4],
+    /// Names of types that a newer sidecar asks for, until it is told that they stand for nothing here.
+    unknown: BTreeMap<i32, Vec<String>>,
     /// What the sidecar has seen.
     held_as_of: u64,
     /// What this stream has said.
@@ -67,8 +71,8 @@ pub enum Status {
 /// The sidecar does not keep to the protocol: the stream must be given up.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProtocolError {
-    /// A type of resources that does not exist.
-    #[error("a request of type {0}, which is unknown")]
+    /// A type of resources that no version has.
+    #[error("a request of type {0}, which does not exist")]
     Type(i32),
     /// A text that is no name.
     #[error(transparent)]
@@ -76,6 +80,9 @@ pub enum ProtocolError {
     /// Too many names in one message.
     #[error("{0} names in one request, more than {MAX_NAMES_PER_REQUEST}")]
     TooLarge(usize),
+    /// Too much is asked for that this version does not know.
+    #[error("more than {MAX_UNKNOWN_BYTES} bytes of names of unknown types")]
+    Unknown,
     /// Too many names in all.
     #[error("more than {MAX_SUBSCRIPTIONS} names subscribed to")]
     TooMany,
@@ -112,13 +119,15 @@ struct Outstanding {
 impl Session {
     /// Takes a request in.
     pub fn receive(&mut self, request: DeltaRequest) -> Result<Change, ProtocolError> {
-        let kind = known_type(request.r#type).ok_or(ProtocolError::Type(request.r#type))?;
         check_size(&request)?;
         let mut change = Change::default();
         self.held_as_of = self.held_as_of.max(request.as_of);
         if let Some(info) = request.client {
             self.info = Some(info);
         }
+        let Some(kind) = known_type(request.r#type) else {
+            return self.unknown(request.r#type, request.subscribe).map(|()| change);
+        };
         let state = &mut self.kinds[index_of(kind)];
         state.answer(kind, request.response_nonce, &request.errors, &mut change);
         for text in &request.unsubscribe {
@@ -166,7 +175,23 @@ impl Session {
                 return Some(response);
             }
         }
-        None
+        let (kind, removed) = self.unknown.pop_first()?;
+        self.nonce += 1;
+        self.said_as_of = as_of;
+        Some(DeltaResponse { r#type: kind, removed, nonce: self.nonce, as_of, ..DeltaResponse::default() })
+    }
+
+    /// A sidecar of a newer version asks for what this one does not know: it is told so, and served with all the rest.
+    fn unknown(&mut self, kind: i32, names: Vec<String>) -> Result<(), ProtocolError> {
+        if kind <= 0 {
+            return Err(ProtocolError::Type(kind));
+        }
+        if !names.is_empty() {
+            self.unknown.entry(kind).or_default().extend(names);
+        }
+        let waiting = self.unknown.values().flatten();
+        let bytes: usize = waiting.map(|name| name.len() + size_of::<String>()).sum();
+        if bytes > MAX_UNKNOWN_BYTES { Err(ProtocolError::Unknown) } else { Ok(()) }
     }
 
     /// A message that says only how new everything is that was said before; nothing while there is more to say.
@@ -185,7 +210,7 @@ impl Session {
 
     /// Whether there is a name that may stand for something else than was said.
     pub fn has_more(&self) -> bool {
-        self.kinds.iter().any(|kind| !kind.dirty.is_empty())
+        !self.unknown.is_empty() || self.kinds.iter().any(|kind| !kind.dirty.is_empty())
     }
 
     /// Whether a response is without an answer.

@@ -389,6 +389,29 @@ fn f9_garbage_is_an_error_and_no_more() {
 }
 
 #[test]
+fn what_a_newer_sidecar_asks_for_is_said_to_be_nothing_and_all_else_is_served() {
+    let (_, mut server, _) = connected(&[0]);
+    let ask = |kind, subscribe: &[&str]| DeltaRequest {
+        r#type: kind,
+        subscribe: subscribe.iter().map(ToString::to_string).collect(),
+        ..DeltaRequest::default()
+    };
+    server.receive(ask(9, &["x", "y"])).unwrap();
+    server.receive(ask(7, &["z"])).unwrap();
+    let said = responses(&mut server, 1, Some(1));
+    assert!(said.iter().map(|it| it.nonce).eq(1..=3), "{said:?}");
+    assert_eq!(said[0].resources.len(), 1, "what is known comes first");
+    let nothing: Vec<_> =
+        said[1..].iter().map(|it| (it.r#type, it.removed.concat(), it.resources.len())).collect();
+    assert_eq!(nothing, [(7, "z".to_owned(), 0), (9, "xy".to_owned(), 0)]);
+    server.receive(DeltaRequest { response_nonce: 3, ..ask(9, &[]) }).unwrap();
+    assert!(responses(&mut server, 1, Some(1)).is_empty(), "once");
+    let long = "x".repeat(300 << 10);
+    assert!((0..4).any(|_| server.receive(ask(9, &[&long])).is_err()), "what is not taken does not pile up");
+    assert!(server.receive(ask(-1, &["x"])).is_err());
+}
+
+#[test]
 fn a_large_answer_comes_in_parts_and_each_is_awaited() {
     let (mut client, mut server, stream) = connected(&[4, 5, 6]);
     let large = Encoded::from_body(vec![1; 300 << 10].into());
