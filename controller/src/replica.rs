@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use futures_util::future::join_all;
 use kube::Client;
 use prometheus::IntGauge;
 use tokio::net::TcpListener;
@@ -16,12 +17,12 @@ use weft_core::model::name::ObjectName;
 use crate::ca::authority::Authority;
 use crate::ca::bundle::Bundles;
 use crate::ca::secret;
-use crate::leader::Leadership;
 use crate::leader::lease::Candidate;
+use crate::leader::{self, Leadership};
 use crate::metrics::Metrics;
 use crate::pipeline::Published;
 use crate::settings::Settings;
-use crate::status::peers::Peers;
+use crate::status::peers::{Peers, SERVICE};
 use crate::status::writer::{Counts, StatusWriter};
 use crate::tokens::Authenticator;
 use crate::tokens::review::Reviews;
@@ -54,9 +55,8 @@ pub struct Replica {
 pub struct Running {
     /// What signs.
     pub authority: Arc<Authority>,
-    /// Whether it leads.
-    pub leadership: Leadership,
-    election: JoinHandle<()>,
+    /// Of its revision, and of all.
+    elections: [JoinHandle<()>; 2],
     webhooks: JoinHandle<()>,
 }
 
@@ -74,17 +74,16 @@ impl Replica {
         let root = secret::open(self.client.clone(), &self.settings.namespace).await?;
         let authority = root.authority.clone();
         tokio::spawn(root.keep(self.metrics.root_changed.clone()));
-        let candidate = Candidate::new(
-            self.client.clone(),
-            &self.settings.namespace,
-            &self.settings.revision,
-            &self.pod().name,
-        );
-        let leadership = candidate.leadership();
-        self.lead(&leadership, &authority);
-        let webhooks = self.webhooks(&leadership, shutdown.clone()).await?;
-        let election = tokio::spawn(candidate.run(shutdown));
-        Ok(Running { authority, leadership, election, webhooks })
+        let candidate = |lease: &str| {
+            Candidate::new(self.client.clone(), &self.settings.namespace, lease, &self.pod().name)
+        };
+        let candidates =
+            [candidate(&leader::of_revision(&self.settings.revision)), candidate(leader::SHARED)];
+        let [of_revision, of_all] = candidates.each_ref().map(Candidate::leadership);
+        self.lead(&of_all, &authority);
+        let webhooks = self.webhooks(&of_revision, shutdown.clone()).await?;
+        let elections = candidates.map(|candidate| tokio::spawn(candidate.run(shutdown.clone())));
+        Ok(Running { authority, elections, webhooks })
     }
 
     /// Every replica answers the API server; the leader keeps the certificate that all of them show.
@@ -113,7 +112,7 @@ impl Replica {
         }))
     }
 
-    /// What is done only while it leads.
+    /// What is done only by the leader of all revisions.
     fn lead(&self, leadership: &Leadership, authority: &Authority) {
         let gauge = self.metrics.leader.clone();
         tokio::spawn(leadership.clone().run(move || led(gauge.clone())));
@@ -129,8 +128,8 @@ impl Replica {
             counts: self.counts.clone(),
             metrics: self.metrics.clone(),
         };
-        let (service, port, me) = (self.service(), self.settings.admin.port(), self.pod());
-        let work = move || writer.clone().keep(Peers::new(service.clone(), port, me.clone()));
+        let (namespace, port, me) = (self.pod().namespace, self.settings.admin.port(), self.pod());
+        let work = move || writer.clone().keep(Peers::new(namespace.clone(), port, me.clone()));
         tokio::spawn(leadership.clone().run(work));
     }
 
@@ -143,8 +142,8 @@ impl Replica {
     /// The Service of this control plane.
     fn service(&self) -> ObjectName {
         let name = match self.settings.revision.as_str() {
-            "default" => "weft-controller".to_owned(),
-            revision => format!("weft-controller-{revision}"),
+            "default" => SERVICE.to_owned(),
+            revision => format!("{SERVICE}-{revision}"),
         };
         ObjectName { namespace: self.settings.namespace.as_str().into(), name: name.into() }
     }
@@ -153,10 +152,10 @@ impl Replica {
 impl Running {
     /// Waits until the term is given back, once it was told to end.
     pub async fn end(self) {
-        let (election, webhooks) = (timeout(ENDING, self.election), timeout(ENDING, self.webhooks));
-        let (election, webhooks) = tokio::join!(election, webhooks);
-        if election.is_err() {
-            tracing::warn!("the term was not given back in time");
+        let elections = timeout(ENDING, join_all(self.elections));
+        let (elections, webhooks) = tokio::join!(elections, timeout(ENDING, self.webhooks));
+        if elections.is_err() {
+            tracing::warn!("a term was not given back in time");
         }
         if webhooks.is_err() {
             tracing::warn!("webhooks: not every question was answered in time");

@@ -55,7 +55,7 @@ pub async fn gather(root: &str, revision: &str, only: Option<&str>) -> Result<Fa
         pods,
         deployment: asked.get(&format!("/apis/apps/v1/namespaces/{root}/deployments/{controller}")).await,
         lease: asked
-            .get(&format!("/apis/coordination.k8s.io/v1/namespaces/{root}/leases/weft-controller-{revision}"))
+            .get(&format!("/apis/coordination.k8s.io/v1/namespaces/{root}/leases/weft-controller"))
             .await,
         injectors: asked.list(&format!("{hooks}/mutatingwebhookconfigurations")).await,
         validators: asked.list(&format!("{hooks}/validatingwebhookconfigurations")).await,

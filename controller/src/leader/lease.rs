@@ -30,12 +30,12 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// A candidate for the Lease of a revision; `pod` names the replica to people.
-    pub fn new(client: Client, namespace: &str, revision: &str, pod: &str) -> Self {
+    /// A candidate for a Lease; `pod` names the replica to people.
+    pub fn new(client: Client, namespace: &str, lease: &str, pod: &str) -> Self {
         let me = format!("{pod}_{:08x}", rand::random::<u32>());
         Self {
             leases: Api::namespaced(client, namespace),
-            name: format!("weft-controller-{revision}"),
+            name: lease.to_owned(),
             election: Election::new(me, Timing::default()),
             held: None,
             until: watch::Sender::new(None),
@@ -113,8 +113,8 @@ impl Candidate {
         let before = self.until.send_replace(now);
         let lapsed = before.is_some_and(|until| until < Instant::now());
         match (before.filter(|_| !lapsed), now) {
-            (None, Some(_)) => tracing::info!("{} leads", self.election.me()),
-            (Some(_), None) => tracing::warn!("{} leads no more", self.election.me()),
+            (None, Some(_)) => tracing::info!("{} leads ({})", self.election.me(), self.name),
+            (Some(_), None) => tracing::warn!("{} leads no more ({})", self.election.me(), self.name),
             _ => {}
         }
     }

@@ -1,5 +1,9 @@
 //! One replica writes: a Lease says which, and what others may believe of it.
 //!
+//! There are two Leases. What belongs to a revision, as its webhooks' certificate does, is written by the leader of that
+//! revision; what all revisions of a namespace share, statuses and the roots that every namespace is told, by one of all
+//! their replicas. Else two revisions would write the same objects against each other.
+//!
 //! Time is local and monotonic on both sides, so clocks may differ by any amount. A leader counts from the moment it
 //! asked for its term, the others from the moment they saw that term: the leader's own count ends first. Every object
 //! that only the leader writes is written with the version that it was read at, so that even a request that
@@ -17,8 +21,15 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::task::TaskTracker;
 
+/// The Lease of what all revisions share.
+pub const SHARED: &str = "weft-controller";
 /// After work that ended by itself.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// The Lease of what belongs to one revision.
+pub fn of_revision(revision: &str) -> String {
+    format!("{SHARED}-{revision}")
+}
 
 /// Whether this replica leads, as of now.
 #[derive(Clone, Debug)]

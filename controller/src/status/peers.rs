@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -19,6 +20,8 @@ use super::tally::{Tallies, Tally};
 use crate::source::object::ObjectId;
 use crate::world::World;
 
+/// The Service of the default revision; others have their revision behind it and a `-`.
+pub const SERVICE: &str = "weft-controller";
 /// Where a replica tells its tallies.
 pub const PATH: &str = "/programmed";
 /// How long a replica may take.
@@ -28,11 +31,11 @@ const REMEMBERED: Duration = Duration::from_secs(15);
 /// The longest answer, in bytes.
 const MAX_BYTES: usize = 16 << 20;
 
-/// The other replicas of this control plane.
+/// The other replicas of this control plane, those of other revisions too.
 #[derive(Debug)]
 pub struct Peers {
-    /// Their Service.
-    service: ObjectName,
+    /// The namespace of the control plane.
+    namespace: Arc<str>,
     /// The port of their admin endpoint.
     port: u16,
     /// The pod of this replica.
@@ -41,9 +44,9 @@ pub struct Peers {
 }
 
 impl Peers {
-    /// The replicas behind a Service, without this one.
-    pub fn new(service: ObjectName, port: u16, me: ObjectName) -> Self {
-        Self { service, port, me, said: BTreeMap::new() }
+    /// The replicas behind the Services of all revisions in a namespace, without this one.
+    pub fn new(namespace: Arc<str>, port: u16, me: ObjectName) -> Self {
+        Self { namespace, port, me, said: BTreeMap::new() }
     }
 
     /// Asks all of them; whether any says something new.
@@ -63,10 +66,9 @@ impl Peers {
     }
 
     fn others(&self, world: &World) -> Vec<IpAddr> {
-        let namespace = self.service.namespace.clone();
-        let first = ObjectName { namespace: namespace.clone(), name: "".into() };
-        let slices = world.slices.range(first..).take_while(|(name, _)| name.namespace == namespace);
-        let ours = slices.map(|(_, slice)| slice).filter(|slice| slice.service == self.service);
+        let first = ObjectName { namespace: self.namespace.clone(), name: "".into() };
+        let slices = world.slices.range(first..).take_while(|(name, _)| name.namespace == self.namespace);
+        let ours = slices.map(|(_, slice)| slice).filter(|slice| is_ours(&slice.service.name));
         let endpoints = ours.flat_map(|slice| &slice.endpoints);
         let mut all: Vec<_> =
             endpoints.filter(|it| it.pod.as_ref() != Some(&self.me)).map(|it| it.ip).collect();
@@ -100,6 +102,10 @@ impl Peers {
     }
 }
 
+fn is_ours(service: &str) -> bool {
+    service.strip_prefix(SERVICE).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+}
+
 async fn ask(address: SocketAddr) -> Result<Tallies> {
     timeout(TIMEOUT, fetch(address)).await.context("no answer in time")?
 }
@@ -120,11 +126,16 @@ async fn fetch(address: SocketAddr) -> Result<Tallies> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::source::object::Object;
+    use crate::source::yaml;
+    use crate::validate::validate;
 
     fn peers() -> Peers {
-        let name = |name: &str| ObjectName { namespace: "weft-system".into(), name: name.into() };
-        Peers::new(name("weft-controller"), 15014, name("me"))
+        let me = ObjectName { namespace: "weft-system".into(), name: "me".into() };
+        Peers::new("weft-system".into(), 15014, me)
     }
 
     fn tallies(total: u32) -> Tallies {
@@ -157,5 +168,37 @@ mod tests {
         assert!(peers.take([(ip(1), Ok(tallies(3)))].into_iter(), later));
         assert!(peers.take(std::iter::empty(), later), "it is gone");
         assert_eq!(sum(&peers), 1);
+    }
+    #[test]
+    fn replicas_of_all_revisions_are_asked() {
+        let slice = |name: &str, service: &str, ip: &str, pod: &str| {
+            format!(
+                "{{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {{name: {name}, namespace: weft-system, \
+                 labels: {{kubernetes.io/service-name: {service}}}}}, addressType: IPv4, endpoints: [{{addresses: [{ip}], \
+                 targetRef: {{kind: Pod, namespace: weft-system, name: {pod}}}}}]}}\n---\n"
+            )
+        };
+        let text = [
+            slice("a", "weft-controller", "10.0.0.1", "me"),
+            slice("b", "weft-controller", "10.0.0.2", "other"),
+            slice("c", "weft-controller-canary", "10.0.0.3", "canary"),
+            slice("d", "weft-controllers", "10.0.0.4", "stranger"),
+        ];
+        let mut world = World::default();
+        let path = Arc::from(Path::new("world.yaml"));
+        for document in yaml::parse(&text.concat()).unwrap() {
+            for object in Object::of_document(&path, document).unwrap() {
+                validate(&object).fragment.map(|fragment| world.apply(fragment));
+            }
+        }
+        assert_eq!(peers().others(&world), [ip(2), ip(3)]);
+    }
+
+    #[test]
+    fn what_a_replica_of_another_version_says_more_is_not_minded() {
+        let newer = r#"[[{"group":"g","kind":"VirtualService","namespace":"default","name":"web","more":1},
+            {"programmed":1,"total":2,"waiting":1}]]"#;
+        let read: Vec<(ObjectId, Tally)> = serde_json::from_str(newer).unwrap();
+        assert_eq!(read.into_iter().collect::<Tallies>(), tallies(2));
     }
 }

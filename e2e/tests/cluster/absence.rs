@@ -9,7 +9,7 @@ use crate::fixture::{Fixture, LIMIT, ROOT, fixture};
 use crate::space::{Space, all_succeeded};
 
 const CONTROLLER: &str = "deployment/weft-controller";
-const LEASE: &str = "lease/weft-controller-default";
+const LEASE: &str = "lease/weft-controller";
 /// How soon another leads.
 const FAILOVER: Duration = Duration::from_secs(5);
 
