@@ -10,6 +10,8 @@
 mod objects;
 /// The controller's process.
 mod process;
+/// A sidecar's way to the controller.
+mod wire;
 /// A sidecar's end.
 mod sidecar;
 
@@ -25,7 +27,8 @@ use tokio::sync::mpsc;
 
 use crate::objects::{Objects, Size};
 use crate::process::Controller;
-use crate::sidecar::{Heard, Sidecar, Trust};
+use crate::sidecar::{Heard, Sidecar};
+use crate::wire::Trust;
 
 /// Services that each sidecar asks for.
 const ASKED: usize = 10;

@@ -1,4 +1,11 @@
-//! Replicas of the controller and a real API server: tokens, the root, the leader, what it writes.
+//! Replicas of the controller and a real API server: tokens, the root, the leader, what it writes; versions and revisions
+//! side by side.
+
+/// A sidecar's way to the controller.
+#[path = "../../examples/control_plane/wire.rs"]
+mod wire;
+/// Versions and revisions side by side.
+mod versions;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
@@ -116,7 +123,7 @@ async fn the_root_is_made_once_and_nonsense_is_refused_and_left_alone() {
 async fn f11_another_leads_soon_when_the_leader_is_killed_and_at_once_when_it_goes() {
     let Some(kubectl) = namespace("leaders") else { return };
     let client = client(&kubectl).await;
-    let candidate = |pod: &str| Candidate::new(client.clone(), "leaders", "default", pod);
+    let candidate = |pod: &str| Candidate::new(client.clone(), "leaders", "one-of-three", pod);
     let (one, two, three) = (candidate("one"), candidate("two"), candidate("three"));
     let [a, b, c] = [&one, &two, &three].map(Candidate::leadership);
     let leads = async |it: &weft_controller::leader::Leadership| {
@@ -196,8 +203,9 @@ async fn a_status_is_written_beside_those_of_others() {
         counts: Counts { registry: Registry::default(), publisher: Publisher::default() },
         metrics: Metrics::new().expect("metrics"),
     };
-    let nobody = |name: &str| ObjectName { namespace: "statuses".into(), name: name.into() };
-    tokio::spawn(writer.keep(Peers::new(nobody("weft-controller"), 1, nobody("me"))));
+
+    let me = ObjectName { namespace: "statuses".into(), name: "me".into() };
+    tokio::spawn(writer.keep(Peers::new("statuses".into(), 1, me)));
     let conditions = |kubectl: &Kubectl| -> anyhow::Result<Vec<Value>> {
         let object = kubectl.get(&[name])?;
         let all = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
