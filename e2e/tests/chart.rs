@@ -107,6 +107,9 @@ fn lint_is_clean_and_wrong_values_are_refused() {
         ("revision=Upper", "revision"),
         ("proxy.accessLog=jason", "accessLog"),
         ("image.registry=localhost/", "registry"),
+        ("controller.resources.requests.cpu=-1", "cpu"),
+        ("mesh=null", "mesh"),
+        ("proxy.ports=null", "ports"),
     ] {
         let refused =
             with_chart(&kubectl, &["template", "weft", "--set", wrong]).expect_err(wrong).to_string();

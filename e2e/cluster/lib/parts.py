@@ -72,8 +72,12 @@ def compile_part(name):
 
 def linker_flags(name):
     flags = "-s -w"
+    _, minor, _ = KUBERNETES.split(".")
+    if name == "helm":
+        # What `helm template` and `helm lint` take the cluster for.
+        for package in ["chartutil", "lint/rules"]:
+            flags += f" -X helm.sh/helm/v3/pkg/{package}.k8sVersionMinor={minor}"
     if name == "hyperkube":
-        _, minor, _ = KUBERNETES.split(".")
         version = {"gitVersion": KUBERNETES, "gitMajor": "1", "gitMinor": minor, "gitTreeState": "clean"}
         flags += "".join(f" -X k8s.io/component-base/version.{key}={value}" for key, value in version.items())
     return flags
