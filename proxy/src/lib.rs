@@ -15,6 +15,8 @@ pub mod state;
 pub mod overload;
 /// Futures that a busy task asks only when they call.
 pub mod rarely;
+/// What stands still gives way where memory is nearly used up.
+pub mod relief;
 /// Notices that the other end of a connection has vanished, or does not read.
 pub mod vigil;
 /// One type for every connection: plain or TLS, with bytes that were looked at.

@@ -16,10 +16,10 @@ use nix::libc;
 use nix::sys::socket::getsockopt;
 use nix::{getsockopt_impl, sockopt_impl};
 use tokio::time::Sleep;
-use weft_core::overload::Level;
 
 use crate::overload::Overload;
 use crate::rarely::Rarely;
+use crate::relief::Relief;
 
 /// How often a connection with something outstanding is looked at.
 const LOOK: Duration = Duration::from_millis(2500);
@@ -50,8 +50,8 @@ pub struct Vigil {
     silent_looks: u32,
     /// How many looks in a row may find no room.
     patience: Option<u32>,
-    /// Where memory is nearly used up one look is enough.
-    overload: Option<Overload>,
+    /// Where memory is nearly used up a moment is enough.
+    relief: Option<Relief>,
 }
 
 /// What the kernel knows of what was sent.
@@ -66,9 +66,9 @@ struct Sent {
 }
 
 impl Vigil {
-    /// A connection whose writes are blocked ends at the next look where memory is nearly used up.
+    /// A connection whose writes are blocked ends where memory is nearly used up.
     pub fn shed_writes(&mut self, overload: Overload) {
-        self.overload = Some(overload);
+        self.relief = Some(Relief::new(overload));
     }
 
     /// A connection whose writes are blocked for so long ends.
@@ -82,6 +82,9 @@ impl Vigil {
         self.outstanding = true;
         self.blocked = false;
         self.blocked_looks = 0;
+        if let Some(relief) = &mut self.relief {
+            relief.moved();
+        }
     }
 
     /// A write found no room.
@@ -98,6 +101,9 @@ impl Vigil {
     /// Ready with an error when the connection is to end. To be polled with each write, and whenever it waits for
     /// its other end.
     pub fn poll(&mut self, cx: &mut Context<'_>, socket: &impl AsFd) -> Poll<io::Error> {
+        if self.blocked && self.relief.as_mut().is_some_and(|relief| relief.poll(cx).is_ready()) {
+            return Poll::Ready(does_not_read());
+        }
         while self.outstanding {
             let timer = self.timer.get_or_insert_with(|| Box::new(Rarely::new(tokio::time::sleep(LOOK))));
             ready!(Pin::new(timer).poll(cx));
@@ -113,9 +119,8 @@ impl Vigil {
         if self.blocked {
             self.blocked_looks += 1;
         }
-        let most = if self.is_critical() { Some(1) } else { self.patience };
-        if most.is_some_and(|most| self.blocked_looks >= most) {
-            return Some(io::Error::new(io::ErrorKind::TimedOut, "the other end does not read"));
+        if self.patience.is_some_and(|most| self.blocked_looks >= most) {
+            return Some(does_not_read());
         }
         let silent = sent.is_some_and(|sent| sent.unanswered > 0 && sent.silence >= LOOK);
         self.silent_looks = if silent { self.silent_looks + 1 } else { 0 };
@@ -126,10 +131,10 @@ impl Vigil {
         self.outstanding = self.blocked || !settled;
         None
     }
+}
 
-    fn is_critical(&self) -> bool {
-        self.overload.as_ref().is_some_and(|overload| overload.level() == Level::Critical)
-    }
+fn does_not_read() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "the other end does not read")
 }
 
 /// `None` where the kernel does not say: the connection is gone, or no TCP.
@@ -196,15 +201,19 @@ mod tests {
         assert_eq!(ended_by(&mut vigil, FINE, 99), Some(8), "20 s from the last byte that found room");
     }
 
-    #[test]
-    fn g3_where_memory_is_nearly_used_up_one_look_is_enough() {
+    #[tokio::test(start_paused = true)]
+    async fn g3_where_memory_is_nearly_used_up_blocked_writes_end_at_once() {
         let overload = Overload::default();
         overload.look(Some(Memory { used: 98, limit: 100 }));
         let mut vigil = wrote();
         vigil.shed_writes(overload);
-        assert_eq!(ended_by(&mut vigil, FINE, 9), None, "everything found room");
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        let moment = Duration::from_secs(1);
+        let waits = tokio::time::timeout(moment, std::future::poll_fn(|cx| vigil.poll(cx, &socket))).await;
+        assert!(waits.is_err(), "everything found room");
         vigil.blocked();
-        assert_eq!(ended_by(&mut vigil, FINE, 9), Some(1));
+        let waits = tokio::time::timeout(moment, std::future::poll_fn(|cx| vigil.poll(cx, &socket))).await;
+        assert_eq!(waits.unwrap().kind(), io::ErrorKind::TimedOut);
     }
 
     #[test]

@@ -11,13 +11,12 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use weft_core::overload::Level;
-
 use super::patience::Patience;
 use crate::overload::Overload;
+use crate::relief::Relief;
 
 /// A client that leaves no room for its response for so many looks in a row, 300 s, is not sent the rest: as long as one
-/// of HTTP/1 may do without reading. Where memory is nearly used up one look is enough (hardening G3).
+/// of HTTP/1 may do without reading. Where memory is nearly used up a moment is enough (hardening G3).
 const UNREAD_LOOKS: u32 = 60;
 /// How often a response that waits for its client is looked at.
 const LOOK: Duration = Duration::from_secs(5);
@@ -73,12 +72,14 @@ pub struct Watch {
     patience: Patience,
     /// Looks in a row at which nothing had been taken.
     unread: u32,
+    relief: Relief,
 }
 
 impl Watch {
     /// Watches a stream of the connection that has this turn.
     pub fn new(turn: Rc<Turn>) -> Self {
-        Self { turn, begun: false, patience: Patience::new(Some(LOOK), None), unread: 0 }
+        let relief = Relief::new(turn.overload.clone());
+        Self { turn, begun: false, patience: Patience::new(Some(LOOK), None), unread: 0, relief }
     }
 
     /// Gives the task of the stream its turn. Ready when it is done or is to be dropped, at once: then its client
@@ -92,23 +93,26 @@ impl Watch {
         if asked != Asked::No {
             self.begun = true;
             self.patience.moved();
+            self.relief.moved();
             self.unread = 0;
         }
         if !self.begun || asked == Asked::Waits {
             return Poll::Pending;
         }
-        while !self.is_over() {
-            ready!(self.patience.poll(cx));
-            self.patience = Patience::new(Some(LOOK), None);
-            self.unread += 1;
+        if self.relief.poll(cx).is_pending() {
+            ready!(self.poll_unread(cx));
         }
         self.turn.asked.set(Asked::Unread);
         Poll::Ready(())
     }
 
-    fn is_over(&self) -> bool {
-        let critical = self.turn.overload.level() == Level::Critical;
-        self.unread >= if critical { 1 } else { UNREAD_LOOKS }
+    fn poll_unread(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while self.unread < UNREAD_LOOKS {
+            ready!(self.patience.poll(cx));
+            self.patience = Patience::new(Some(LOOK), None);
+            self.unread += 1;
+        }
+        Poll::Ready(())
     }
 }
 
@@ -171,6 +175,6 @@ mod tests {
             }
         };
         let ended = lives(pause, &turn, stalled).await;
-        assert!(ended <= pause + LOOK * 2, "{ended:?}");
+        assert!(ended <= pause + Duration::from_secs(1), "{ended:?}");
     }
 }
