@@ -20,6 +20,7 @@ use weft_core::retry::{self, Attempt, Limit, TryEnd, Verdict};
 use weft_core::transport::Transport;
 use weft_core::upstream::{ActiveRequest, ClusterState, EndpointId, EndpointState};
 
+use crate::flow::Flow;
 use crate::http::answer::REASON;
 use crate::http::body::grpc_status;
 use crate::http::head::{address_to, give};
@@ -42,6 +43,8 @@ pub struct Plan<'a> {
     pub protocol: Protocol,
     /// The HTTP of the client's connection.
     pub client: HttpVersion,
+    /// That connection, where it keeps pace with others.
+    pub flow: Option<&'a Flow>,
     /// What the client's hop-by-hop fields said.
     pub hop: &'a Hop,
     /// `retries`.
@@ -220,7 +223,7 @@ impl Tries<'_> {
         let mut head = self.head_for_try(upload);
         address_to(&mut head, version, self.plan.hop);
         mark_try(&mut head.headers, self.count);
-        match lease.send(Request::from_parts(head, upload.body())).await {
+        match lease.send(Request::from_parts(head, upload.body()), self.plan.flow).await {
             Ok(response) => Ok((response, lease)),
             Err(fault) => {
                 let failed = Failed::of_send(fault);

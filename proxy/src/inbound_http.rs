@@ -22,6 +22,7 @@ use weft_core::upstream::EndpointState;
 
 use crate::call::{Answer, Call};
 use crate::downstream::Incoming;
+use crate::flow::Flow;
 use crate::http::body::{Body, Finish, Summary};
 use crate::http::fault::{Cut, CutError};
 use crate::http::guard::Refused;
@@ -49,8 +50,9 @@ const TRIES: u32 = 3;
 ///
 /// # Errors
 /// Those of the connection.
-pub async fn serve(local: &Rc<Local>, io: Io, version: HttpVersion, from: Incoming) -> hyper::Result<()> {
+pub async fn serve(local: &Rc<Local>, mut io: Io, version: HttpVersion, from: Incoming) -> hyper::Result<()> {
     let connection = InboundHttp {
+        flow: (version == HttpVersion::Http1).then(|| io.keep_pace()),
         certificate: client_cert(local, &io, &from),
         client: client_metadata(local, from.downstream.client, WHO).await,
         application: EndpointState::of_address(from.application),
@@ -66,6 +68,8 @@ pub async fn serve(local: &Rc<Local>, io: Io, version: HttpVersion, from: Incomi
 struct InboundHttp {
     local: Rc<Local>,
     version: HttpVersion,
+    /// Of HTTP/1, which brings one request at a time.
+    flow: Option<Flow>,
     from: Incoming,
     /// What the application is told of the peer's certificate.
     certificate: Option<HeaderValue>,
@@ -212,7 +216,7 @@ impl InboundHttp {
             tries += 1;
             let again = tries < TRIES && upload.can_repeat();
             let request = Request::from_parts(give(head, again), upload.body());
-            let fault = match lease.send(request).await {
+            let fault = match lease.send(request, self.flow.as_ref()).await {
                 Ok(response) => return Ok((response, lease)),
                 Err(fault) => fault,
             };

@@ -15,6 +15,7 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::flow::{Flow, NARROW, Pace, poll_read_most};
 use crate::overload::Overload;
 use crate::vigil::Vigil;
 
@@ -30,6 +31,8 @@ pub struct Io {
     seen: BytesMut,
     stream: Stream,
     vigil: Vigil,
+    /// Of a connection that is read no faster than what it brings is taken.
+    pace: Option<Pace>,
 }
 
 /// What carries the bytes.
@@ -60,7 +63,7 @@ macro_rules! on_stream {
 impl Io {
     /// A connection without TLS.
     pub fn plain(tcp: TcpStream) -> Self {
-        Self::over(Stream::Plain(Socket { tcp, ahead: BytesMut::new(), read_ahead: 0 }))
+        Self::over(Stream::Plain(Socket { read_ahead: 0, ..Socket::for_tls(tcp) }))
     }
 
     /// The client's side of a TLS session.
@@ -74,7 +77,7 @@ impl Io {
     }
 
     fn over(stream: Stream) -> Self {
-        Self { seen: BytesMut::new(), stream, vigil: Vigil::default() }
+        Self { seen: BytesMut::new(), stream, vigil: Vigil::default(), pace: None }
     }
 
     /// Ends the connection when its other end does not read for so long what is written.
@@ -85,6 +88,34 @@ impl Io {
     /// Ends the connection where memory is nearly used up and its other end does not read.
     pub fn shed_writes(&mut self, overload: Overload) {
         self.vigil.shed_writes(overload);
+    }
+
+    /// From now on it keeps pace with the connections that its flow is joined with.
+    pub fn keep_pace(&mut self) -> Flow {
+        self.pace.get_or_insert_default().flow()
+    }
+
+    fn poll_stream(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let Some(pace) = &mut self.pace else {
+            return on_stream!(&mut self.stream, inner => Pin::new(inner).poll_read(cx, buf));
+        };
+        let most = ready!(pace.poll_most(cx));
+        let before = buf.filled().len();
+        let read = match &mut self.stream {
+            Stream::Plain(socket) => poll_read_most(socket, cx, buf, most),
+            Stream::TlsClient(session) => {
+                session.get_mut().0.read_at_most(most);
+                Pin::new(&mut **session).poll_read(cx, buf)
+            }
+            Stream::TlsServer(session) => {
+                session.get_mut().0.read_at_most(most);
+                Pin::new(&mut **session).poll_read(cx, buf)
+            }
+        };
+        if read.is_ready() {
+            pace.read(buf.filled().len() - before);
+        }
+        read
     }
 
     /// Waits for the other end to send.
@@ -98,6 +129,9 @@ impl Io {
     /// Waits for the other end to read. The watch begins with what was written: nobody may come to read before
     /// something comes.
     fn watch_write<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if let Some(pace) = &self.pace {
+            pace.wrote(written.is_ready());
+        }
         if written.is_ready() {
             self.vigil.wrote();
             if self.vigil.is_armed() {
@@ -201,7 +235,7 @@ impl AsyncRead for Io {
             drain_into(&mut this.seen, buf);
             return Poll::Ready(Ok(()));
         }
-        let read = on_stream!(&mut this.stream, inner => Pin::new(inner).poll_read(cx, buf));
+        let read = this.poll_stream(cx, buf);
         this.watch(cx, read)
     }
 }
@@ -230,10 +264,12 @@ impl AsyncWrite for Io {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let flushed = on_stream!(&mut this.stream, inner => Pin::new(inner).poll_flush(cx));
-        if flushed.is_ready() {
-            return flushed;
+        match (&flushed, &this.pace) {
+            (Poll::Pending, _) => return this.watch_write(cx, flushed),
+            (Poll::Ready(_), Some(pace)) => pace.wrote(true),
+            (Poll::Ready(_), None) => {}
         }
-        this.watch_write(cx, flushed)
+        flushed
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -248,12 +284,19 @@ pub struct Socket {
     ahead: BytesMut,
     /// How much the next read asks for; 0 where there is no TLS above: the reader's own buffer is used.
     read_ahead: usize,
+    /// How much it may become.
+    most: usize,
 }
 
 impl Socket {
     /// A socket to begin TLS on.
     pub fn for_tls(tcp: TcpStream) -> Self {
-        Self { tcp, ahead: BytesMut::new(), read_ahead: READ_AHEAD_MIN }
+        Self { tcp, ahead: BytesMut::new(), read_ahead: READ_AHEAD_MIN, most: READ_AHEAD_MAX }
+    }
+
+    fn read_at_most(&mut self, most: usize) {
+        self.most = if most > NARROW { READ_AHEAD_MAX } else { READ_AHEAD_MIN };
+        self.read_ahead = self.read_ahead.min(self.most);
     }
 
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -262,7 +305,7 @@ impl Socket {
         let read = tokio_util::io::poll_read_buf(Pin::new(&mut self.tcp), cx, &mut self.ahead);
         match self.ahead.len() {
             0 => self.ahead = BytesMut::new(),
-            full if full >= self.read_ahead => self.read_ahead = READ_AHEAD_MAX,
+            full if full >= self.read_ahead => self.read_ahead = self.most,
             few if few < READ_AHEAD_MIN => self.read_ahead = READ_AHEAD_MIN,
             _ => {}
         }

@@ -19,6 +19,8 @@ pub mod rarely;
 pub mod relief;
 /// Notices that the other end of a connection has vanished, or does not read.
 pub mod vigil;
+/// How the two connections of an exchange keep pace.
+pub mod flow;
 /// One type for every connection: plain or TLS, with bytes that were looked at.
 pub mod io;
 /// The one place that makes outgoing sockets.

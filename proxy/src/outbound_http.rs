@@ -29,6 +29,7 @@ use weft_core::upstream::{ClusterState, EndpointState};
 use crate::attempts::{self, Answered, Exchange, Plan, Unanswered};
 use crate::call::{Answer, Call};
 use crate::downstream::Outgoing;
+use crate::flow::Flow;
 use crate::http::answer::REASON;
 use crate::http::body::{Body, End, Finish, Summary};
 use crate::http::fault::CutError;
@@ -51,8 +52,9 @@ const TRUSTED: bool = true;
 ///
 /// # Errors
 /// Those of the connection.
-pub async fn serve(local: &Rc<Local>, io: Io, version: HttpVersion, from: Outgoing) -> hyper::Result<()> {
-    let connection = OutboundHttp { local: Rc::clone(local), version, from, found: RefCell::new(None) };
+pub async fn serve(local: &Rc<Local>, mut io: Io, version: HttpVersion, from: Outgoing) -> hyper::Result<()> {
+    let flow = (version == HttpVersion::Http1).then(|| io.keep_pace());
+    let connection = OutboundHttp { local: Rc::clone(local), version, flow, from, found: RefCell::new(None) };
     serve::serve(io, version, Rc::new(connection), &local.word()).await
 }
 
@@ -60,6 +62,8 @@ pub async fn serve(local: &Rc<Local>, io: Io, version: HttpVersion, from: Outgoi
 struct OutboundHttp {
     local: Rc<Local>,
     version: HttpVersion,
+    /// Of HTTP/1, which brings one request at a time.
+    flow: Option<Flow>,
     from: Outgoing,
     /// What the last request meant.
     found: RefCell<Option<Rc<Found>>>,
@@ -151,6 +155,7 @@ impl OutboundHttp {
             original: Some(self.from.downstream.destination),
             protocol,
             client: self.version,
+            flow: self.flow.as_ref(),
             hop: &call.hop,
             retries: &target.forward.retries,
             deadline: deadline(call, target.forward.timeout, parts),
@@ -180,6 +185,7 @@ impl OutboundHttp {
             original: Some(self.from.downstream.destination),
             protocol: direct.protocol,
             client: self.version,
+            flow: self.flow.as_ref(),
             hop: &call.hop,
             retries: &direct.retries,
             deadline: deadline(call, None, parts),

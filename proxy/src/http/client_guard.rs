@@ -13,25 +13,42 @@ use weft_core::http::head::{HeadScanner, Limits};
 
 use super::fault::FramingFault;
 use super::through::write_through;
+use crate::flow::Flow;
 
-/// What the next response on a client connection answers; set before the request is sent.
+/// What the next response on a client connection answers, set before the request is sent; and its flow.
 #[derive(Clone, Debug, Default)]
-pub struct Asked(Arc<AtomicU8>);
+pub struct Asked(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    what: AtomicU8,
+    flow: Flow,
+}
 
 const ASKED: u8 = 1;
 const ASKED_HEAD: u8 = 2;
 const ASKED_UPGRADE: u8 = 4;
 
 impl Asked {
+    /// Of a connection with this flow.
+    pub fn on(flow: Flow) -> Self {
+        Self(Arc::new(Shared { what: AtomicU8::new(0), flow }))
+    }
+
+    /// The flow of the connection.
+    pub fn flow(&self) -> &Flow {
+        &self.0.flow
+    }
+
     /// A request with this method is about to be sent. `upgrade`: it asks to leave HTTP.
     pub fn set(&self, method: &Method, upgrade: bool) {
         let head = if *method == Method::HEAD { ASKED_HEAD } else { 0 };
         let upgrade = if upgrade { ASKED_UPGRADE } else { 0 };
-        self.0.store(ASKED | head | upgrade, Ordering::Relaxed);
+        self.0.what.store(ASKED | head | upgrade, Ordering::Relaxed);
     }
 
     fn take(&self) -> Option<(Method, bool)> {
-        match self.0.swap(0, Ordering::Relaxed) {
+        match self.0.what.swap(0, Ordering::Relaxed) {
             0 => None,
             asked if asked & ASKED_HEAD != 0 => Some((Method::HEAD, asked & ASKED_UPGRADE != 0)),
             asked => Some((Method::GET, asked & ASKED_UPGRADE != 0)),

@@ -20,7 +20,6 @@ pub const SEND_BUFFER: usize = 64 << 10;
 /// The most bytes of a decoded header list.
 pub const HEADER_LIST: u32 = 64 << 10;
 
-/// The most bytes that a connection of HTTP/1 reads at once, and that wait to be written: the longest head that the
-/// scanner lets through fits. What a slow reader leaves unread is kept a few times over on its way, no more
-/// (hardening A16).
+/// The most bytes that the library keeps of what was read of a connection of HTTP/1, and of what waits to be written: the
+/// longest head that the scanner lets through fits. Bodies keep to less ([`flow`](crate::flow)).
 pub const HTTP1_BUFFER: usize = 96 << 10;

@@ -14,6 +14,7 @@ use weft_core::http::head::Limits;
 
 use super::connect::{ConnectFault, Destination};
 use super::gate::OpenConnection;
+use crate::flow::Flow;
 use crate::http::client_guard::{Asked, ClientGuard};
 use crate::http::cork::Cork;
 use crate::http::exec::CorkedExecutor;
@@ -67,7 +68,7 @@ pub(super) async fn handshake(
 
 async fn http1_handshake(mut io: Io, open: OpenConnection) -> Result<Connection, ConnectFault> {
     io.limit_writes(WRITE_TIME);
-    let asked = Asked::default();
+    let asked = Asked::on(io.keep_pace());
     let guard = ClientGuard::new(io, Limits::default(), asked.clone(), Box::new(open));
     let mut builder = http1::Builder::new();
     let handshake =
@@ -131,6 +132,11 @@ impl Http1 {
     /// Tells the guard what the next response answers.
     pub(super) fn ask(&self, request: &Request<UploadBody>) {
         self.asked.set(request.method(), request.headers().contains_key(header::UPGRADE));
+    }
+
+    /// What keeps its pace.
+    pub(super) fn flow(&self) -> &Flow {
+        self.asked.flow()
     }
 
     /// Waits until the connection has come to the end of its last exchange.

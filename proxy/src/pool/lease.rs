@@ -3,11 +3,13 @@
 use std::rc::Rc;
 
 use http::{Request, Response};
+use http_body::Body;
 use hyper::body::Incoming;
 use weft_core::http::head::fault::Fault;
 
 use super::conn::{Connection, Http1, Http2};
 use super::connect::Destination;
+use crate::flow::{Flow, NARROW};
 use crate::http::fault::{FramingFault, find};
 use crate::http::permission::Permission;
 use crate::http::upload::UploadBody;
@@ -69,11 +71,16 @@ impl Lease {
         }
     }
 
-    /// Sends a request and waits for the head of its response.
+    /// Sends a request and waits for the head of its response. `client`: the connection that it comes from, where that
+    /// keeps pace with others.
     ///
     /// # Errors
     /// [`SendFault`]: what is known of the request's fate.
-    pub async fn send(&mut self, mut request: Request<UploadBody>) -> Result<Response<Incoming>, SendFault> {
+    pub async fn send(
+        &mut self,
+        mut request: Request<UploadBody>,
+        client: Option<&Flow>,
+    ) -> Result<Response<Incoming>, SendFault> {
         let permission = request.body().permission();
         match &mut self.connection {
             Some(Connection::Http1(connection)) => {
@@ -81,7 +88,15 @@ impl Lease {
                     listen(&mut request, permission);
                 }
                 connection.ask(&request);
+                if let Some(client) = client.filter(|_| is_much(request.body())) {
+                    client.join(connection.flow());
+                }
                 let sent = connection.sender.try_send_request(request).await;
+                if let (Some(client), Ok(response)) = (client, &sent)
+                    && is_much(response.body())
+                {
+                    client.join(connection.flow());
+                }
                 sent.map_err(|mut error| fault(error.take_message().is_some(), error.error()))
             }
             Some(Connection::Http2(connection)) => {
@@ -114,7 +129,10 @@ impl Lease {
     /// The exchange is complete: the connection may serve another.
     pub fn give_back(mut self) {
         match self.connection.take() {
-            Some(Connection::Http1(connection)) => Rc::clone(&self.home).give_back(connection, &self.to),
+            Some(Connection::Http1(connection)) => {
+                connection.flow().part();
+                Rc::clone(&self.home).give_back(connection, &self.to);
+            }
             // Its stream ends with the lease.
             shared => self.connection = shared,
         }
@@ -124,11 +142,20 @@ impl Lease {
 /// An HTTP/1 connection in the middle of an exchange closes with its sender; of an HTTP/2 connection a stream ends.
 impl Drop for Lease {
     fn drop(&mut self) {
-        if let Some(Connection::Http2(connection)) = self.connection.take() {
-            connection.active.set(connection.active.get() - 1);
-            Rc::clone(&self.home).stream_ended(&connection, &self.to);
+        match self.connection.take() {
+            Some(Connection::Http1(connection)) => connection.flow().part(),
+            Some(Connection::Http2(connection)) => {
+                connection.active.set(connection.active.get() - 1);
+                Rc::clone(&self.home).stream_ended(&connection, &self.to);
+            }
+            None => {}
         }
     }
+}
+
+/// Whether a body may be more than is read of it at once.
+fn is_much(body: &impl Body) -> bool {
+    body.size_hint().upper().is_none_or(|most| most > NARROW as u64)
 }
 
 /// Gives the permission when the upstream says 100.

@@ -16,7 +16,11 @@ use weft_core::transport::MutualTls;
 use super::fault::TlsFault;
 use super::trust::{ExpectedServer, Trust};
 use crate::clock::Clock;
+use crate::flow::NARROW;
 use crate::identity::Credentials;
+
+/// The most bytes of a record, its head of 5 bytes among them: the other end reads the rest at once.
+const RECORD: usize = NARROW + 5;
 
 /// What handshakes need; clones share it.
 #[derive(Clone, Debug)]
@@ -107,6 +111,7 @@ impl Trusting {
         server.session_storage = Arc::new(NoServerSessionStorage {});
         server.send_tls13_tickets = 0;
         server.max_early_data_size = 0;
+        server.max_fragment_size = Some(RECORD);
 
         let nobody = ExpectedServer { trust: trust.clone(), expected: Arc::new([]) };
         let mut client = ClientConfig::builder_with_provider(provider.clone())
@@ -115,6 +120,7 @@ impl Trusting {
             .with_custom_certificate_verifier(Arc::new(nobody))
             .with_client_cert_resolver(own.clone());
         client.resumption = Resumption::disabled();
+        client.max_fragment_size = Some(RECORD);
         Ok(Self { trust, server: Arc::new(server), client: Arc::new(client) })
     }
 }
