@@ -114,7 +114,7 @@ impl InboundHttp {
         strip_lookalikes(&mut parts.headers, &rules.headers);
         self.trace(call, &rules, parts);
         self.authorize(call, &rules, parts)?;
-        self.tell_of_peer(parts);
+        self.tell_of_peer(call, parts);
         let upload = call.upload(parts, body, None, true);
         let sent = self.to_application(call, &rules, parts, &upload).await;
         call.note(|entry| entry.upstream_host = Some(self.application.address));
@@ -184,8 +184,8 @@ impl InboundHttp {
         }
     }
 
-    fn tell_of_peer(&self, parts: &mut Parts) {
-        mark_request(&mut parts.headers, || self.local.random());
+    fn tell_of_peer(&self, call: &mut Call, parts: &mut Parts) {
+        mark_request(&mut parts.headers, || self.local.random(), |id| call.note(|entry| entry.put_id(id)));
         if let Some(certificate) = &self.certificate {
             parts.headers.insert(CLIENT_CERT, certificate.clone());
         }

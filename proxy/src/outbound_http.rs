@@ -98,7 +98,7 @@ impl OutboundHttp {
             |_| false,
         )?;
         strip_asserted(&mut parts.headers);
-        mark_request(&mut parts.headers, || self.local.random());
+        mark_request(&mut parts.headers, || self.local.random(), |id| call.note(|entry| entry.put_id(id)));
         call.trace(&self.local, Reporter::Source, parts);
         let found = self.find(call, authority(&parts.uri, &parts.headers)).await?;
         call.span(|span| span.addressed_to(&found.labels.host));

@@ -14,7 +14,7 @@ use weft_core::snapshot::Snapshot;
 use crate::downstream::Downstream;
 use crate::http::answer::{Asker, POLICY, answer_with, status_of};
 use crate::http::body::{Body, End, Summary, grpc_status};
-use crate::http::head::{Refusal, authority};
+use crate::http::head::Refusal;
 use crate::http::upload::Upload;
 use crate::local::Local;
 use crate::pool::Lease;
@@ -205,7 +205,10 @@ fn entry(local: &Local, logs: Logs, parts: &Parts) -> AccessEntry {
         Version::HTTP_10 => "HTTP/1.0",
         _ => "HTTP/1.1",
     };
-    entry.put(Text::Authority, authority(&parts.uri, &parts.headers));
+    // Where the target names none, it is in `Host`.
+    if let Some(authority) = parts.uri.authority() {
+        entry.put(Text::Authority, authority.as_str());
+    }
     entry.put_request(&parts.headers);
     entry
 }

@@ -14,10 +14,11 @@ const FEW_TIMES: u64 = 10;
 const DIGITS_AT: [usize; 16] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
-/// Marks a request: `x-request-id`, unless it has one, and `x-forwarded-proto`.
-pub fn mark_request(headers: &mut HeaderMap, random: impl FnMut() -> u64) {
+/// Marks a request: `x-request-id`, unless it has one, which is `told`, and `x-forwarded-proto`.
+pub fn mark_request(headers: &mut HeaderMap, random: impl FnMut() -> u64, told: impl FnOnce(&HeaderValue)) {
     if let Some(id) = default_to(headers, REQUEST_ID, || request_id(random)) {
         keep_from_tables(id);
+        told(id);
     }
     default_to(headers, FORWARDED_PROTO, || HeaderValue::from_static("http"));
 }
@@ -78,9 +79,9 @@ mod tests {
     #[test]
     fn a_request_id_is_a_uuid_of_version_4_and_an_old_one_stays() {
         let mut headers = HeaderMap::new();
-        mark_request(&mut headers, || u64::MAX);
+        mark_request(&mut headers, || u64::MAX, |id| assert_eq!(id, "ffffffff-ffff-4fff-bfff-ffffffffffff"));
         assert_eq!(headers[REQUEST_ID], "ffffffff-ffff-4fff-bfff-ffffffffffff");
-        mark_request(&mut headers, || 0);
+        mark_request(&mut headers, || 0, |id| assert_eq!(id, "ffffffff-ffff-4fff-bfff-ffffffffffff"));
         assert_eq!(headers[REQUEST_ID], "ffffffff-ffff-4fff-bfff-ffffffffffff");
         assert_eq!(request_id(|| 0), "00000000-0000-4000-8000-000000000000");
     }

@@ -13,6 +13,7 @@ use weft_core::model::telemetry::{self, LogFormat, LogTarget, Sides};
 
 use super::entry::{AccessEntry, Logs};
 use super::format::Format;
+use super::kinds::Kinds;
 use super::labels::Reporter;
 use super::line::Lines;
 use super::room::Room;
@@ -165,7 +166,7 @@ impl Pending {
         let logs = entry.logs.list().iter().zip(self.compiled.formats(&entry.logs)).take(64).enumerate();
         for (_, (log, format)) in logs.filter(|(i, _)| entry.admitted & 1 << i != 0) {
             let out = if log.to == LogTarget::Stdout { &mut self.stdout } else { &mut self.stderr };
-            self.lines.write(out, entry, format);
+            format.write(&mut self.lines, out, entry);
         }
     }
 
@@ -177,22 +178,23 @@ impl Pending {
 
 /// The formats of the settings that were used last.
 #[derive(Default)]
-struct Compiled(Vec<(Arc<telemetry::Telemetry>, Sides<Vec<Format>>)>);
+struct Compiled(Vec<(Arc<telemetry::Telemetry>, Sides<Vec<Kinds>>)>);
 
 impl Compiled {
     /// The formats of a side's logs, in their order.
-    fn formats(&mut self, logs: &Logs) -> &[Format] {
+    fn formats(&mut self, logs: &Logs) -> &mut [Kinds] {
         let known = self.0.iter().position(|(told, _)| Arc::ptr_eq(told, &logs.told));
         let at = known.unwrap_or_else(|| self.compile(&logs.told));
-        logs.side.of(&self.0[at].1).as_slice()
+        logs.side.of_mut(&mut self.0[at].1).as_mut_slice()
     }
 
     fn compile(&mut self, told: &Arc<telemetry::Telemetry>) -> usize {
         if self.0.len() == COMPILED {
             self.0.remove(0);
         }
-        let formats =
-            |logs: &[telemetry::AccessLog]| logs.iter().map(|log| Format::of(&log.format)).collect();
+        let formats = |logs: &[telemetry::AccessLog]| {
+            logs.iter().map(|log| Kinds::of(Format::of(&log.format))).collect()
+        };
         let Sides { client, server } = &told.access_log;
         self.0.push((Arc::clone(told), Sides { client: formats(client), server: formats(server) }));
         self.0.len() - 1

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use weft_core::access_log::filter::{Attribute, Fact, Simple};
+use weft_core::access_log::template::Template;
 use weft_core::identity::SpiffeId;
 use weft_core::model::cluster::Cluster;
 use weft_core::model::telemetry::{AccessLog, LogFormat, Telemetry};
@@ -21,7 +22,8 @@ const USUAL_TEXT: usize = 256;
 const MAX_HEADERS: usize = 64;
 
 /// The request headers that every entry keeps.
-static USUAL: [(Text, HeaderName); 3] = [
+static USUAL: [(Text, HeaderName); 4] = [
+    (Text::Authority, header::HOST),
     (Text::UserAgent, header::USER_AGENT),
     (Text::ForwardedFor, HeaderName::from_static("x-forwarded-for")),
     (Text::RequestId, HeaderName::from_static("x-request-id")),
@@ -177,18 +179,44 @@ impl AccessEntry {
         kept.keep_usual(headers);
         for log in logs.list() {
             let filtered = log.filter.iter().flat_map(|filter| filter.request_headers());
-            let shown = templates(&log.format).flat_map(|template| template.request_headers());
-            filtered.chain(shown).for_each(|name| kept.capture_request(headers, name));
+            filtered.for_each(|name| kept.capture_request(headers, name));
+            for template in templates(&log.format) {
+                template.request_headers().for_each(|name| kept.capture_request(headers, name));
+            }
+        }
+    }
+
+    /// Keeps the request's id, which it may have been given after its headers were kept.
+    pub fn put_id(&mut self, id: &HeaderValue) {
+        if self.span(Text::RequestId).length() == 0 {
+            self.kept.spans[Text::RequestId as usize] = self.kept.keep_value(id);
         }
     }
 
     /// Keeps what lines show of a response's headers.
     pub fn put_response(&mut self, headers: &HeaderMap) {
         let Self { kept, logs, .. } = self;
-        let templates = logs.list().iter().flat_map(|log| templates(&log.format));
-        templates.flat_map(|template| template.response_headers()).for_each(|name| {
-            kept.capture_response(headers, name);
-        });
+        for log in logs.list() {
+            for template in templates(&log.format) {
+                template.response_headers().for_each(|name| kept.capture_response(headers, name));
+            }
+        }
+    }
+
+    /// Which of the values that may be absent are there, those apart that a line shows by name of a header.
+    pub(super) fn present(&self) -> u32 {
+        let others = [
+            self.upstream_host.is_some(),
+            self.upstream_local_address.is_some(),
+            self.upstream_service_time.is_some(),
+            self.downstream_local_address.is_some(),
+            self.downstream_remote_address.is_some(),
+            self.source_principal.is_some(),
+            self.trace_id.is_some(),
+            self.policy.is_some(),
+        ];
+        let texts = self.kept.spans.iter().map(|span| span.length() > 0);
+        texts.chain(others).fold(0, |all, there| all << 1 | u32::from(there))
     }
 
     /// All that is kept of what was sent, one after the other.
@@ -342,11 +370,8 @@ pub(super) fn text_of_header(name: &HeaderName) -> Option<Text> {
 }
 
 /// The templates that are the user's own: the usual lines show nothing that is not kept anyway.
-fn templates(format: &LogFormat) -> impl Iterator<Item = &weft_core::access_log::template::Template> {
-    let (one, many) = match format {
-        LogFormat::DefaultText | LogFormat::DefaultJson => (None, &[][..]),
-        LogFormat::Text(template) => (Some(template), &[][..]),
-        LogFormat::Json(fields) => (None, fields.as_slice()),
-    };
+fn templates(format: &LogFormat) -> impl Iterator<Item = &Template> {
+    let one = if let LogFormat::Text(template) = format { Some(template) } else { None };
+    let many = if let LogFormat::Json(fields) = format { fields.as_slice() } else { &[] };
     one.into_iter().chain(many.iter().map(|(_, template)| template))
 }

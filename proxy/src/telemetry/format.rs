@@ -76,7 +76,7 @@ pub(super) struct Step {
 }
 
 /// Where a value comes from.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Value {
     Simple(Simple),
     Text(Text),
@@ -96,6 +96,16 @@ pub(super) enum Style {
     Json,
     /// Inside the quotes of a text of JSON.
     Part,
+}
+
+/// What is known of a step's value in all lines of a kind.
+#[derive(Debug)]
+pub(super) enum Known {
+    /// The value, or that there is none: the bytes of the whole step.
+    Value(Vec<u8>),
+    /// There is one in each of them.
+    Present,
+    Nothing,
 }
 
 /// A format, as far as it is compiled.
@@ -121,6 +131,28 @@ impl Format {
             LogFormat::Json(fields) => draft.json(fields.iter().map(|(name, t)| (&**name, t.clone()))),
         }
         draft.before.push(b'\n');
+        Self { steps: draft.steps, end: Constant::of(&draft.before) }
+    }
+
+    /// The format of lines of which more is known: what is the same in all of them is part of what stands between the
+    /// values, and so are the quotes of values that all of them have.
+    pub(super) fn knowing(&self, mut known: impl FnMut(&Step) -> Known) -> Self {
+        let mut draft = Draft::default();
+        for step in &self.steps {
+            match known(step) {
+                Known::Value(bytes) => draft.before.extend(bytes),
+                Known::Present => {
+                    let before = std::mem::take(&mut draft.before);
+                    draft.steps.push(Step { quoted: false, ..step.behind(&before) });
+                    draft.before.extend(step.quoted.then_some(b'"'));
+                }
+                Known::Nothing => {
+                    let before = std::mem::take(&mut draft.before);
+                    draft.steps.push(step.behind(&before));
+                }
+            }
+        }
+        draft.before.extend(self.end.bytes());
         Self { steps: draft.steps, end: Constant::of(&draft.before) }
     }
 }
@@ -190,6 +222,19 @@ impl Step {
         let absent = Constant::of(&[before, nothing(style)].concat());
         Self { before: Constant::of(&[before, quote].concat()), value, quoted, most, style, other, absent }
     }
+
+    /// The same behind more bytes.
+    fn behind(&self, bytes: &[u8]) -> Self {
+        let constant =
+            |of: &Constant| Constant::of(&bytes.iter().copied().chain(of.bytes()).collect::<Vec<_>>());
+        Self {
+            before: constant(&self.before),
+            value: self.value.clone(),
+            other: self.other.as_ref().map(|other| Box::new(other.behind(bytes))),
+            absent: constant(&self.absent),
+            ..*self
+        }
+    }
 }
 
 /// What stands where there is no value.
@@ -198,6 +243,28 @@ fn nothing(style: Style) -> &'static [u8] {
 }
 
 impl Value {
+    /// Whether requests of a kind have it in common.
+    pub(super) fn is_of_the_kind(&self) -> bool {
+        use Simple::{GrpcStatus, GrpcStatusNumber, Protocol, Reason, ResponseCode, ResponseCodeDetails};
+        use Simple::{ResponseFlags, RouteName, UpstreamCluster, UpstreamClusterRaw};
+        let of_outcome = |simple| {
+            matches!(
+                simple,
+                GrpcStatus | GrpcStatusNumber | Reason | ResponseCode | ResponseCodeDetails | ResponseFlags
+            )
+        };
+        let told = |simple| matches!(simple, Protocol | RouteName | UpstreamCluster | UpstreamClusterRaw);
+        match self {
+            Self::Simple(simple) => of_outcome(*simple) || told(*simple),
+            value => matches!(value, Self::Scheme | Self::Nothing),
+        }
+    }
+
+    /// Whether it is a header of the user's choice, of which nothing is known.
+    pub(super) fn is_chosen(&self) -> bool {
+        matches!(self, Self::RequestHeader(_) | Self::ResponseHeader(_))
+    }
+
     /// Whether JSON shows it without quotes.
     fn is_number(&self) -> bool {
         use Simple::{BytesReceived, BytesSent, Duration, GrpcStatus, GrpcStatusNumber, ResponseCode};

@@ -114,6 +114,14 @@ impl Reporter {
             Self::Destination => &sides.server,
         }
     }
+
+    /// What belongs to this side, to be changed.
+    pub fn of_mut<T>(self, sides: &mut Sides<T>) -> &mut T {
+        match self {
+            Self::Source => &mut sides.client,
+            Self::Destination => &mut sides.server,
+        }
+    }
 }
 
 impl ServiceLabels {

@@ -13,7 +13,7 @@ use weft_core::model::cluster::Cluster;
 use weft_core::reason::Reason;
 
 use super::entry::{AccessEntry, Span};
-use super::format::{Format, Step, Style, Value, escape};
+use super::format::{Format, Known, Step, Style, Value, escape};
 use super::room::{BLOCK, Rest, Room};
 use super::text::cut;
 use crate::clock::rfc3339;
@@ -94,6 +94,26 @@ impl Lines {
             }
             rest.constant(&format.end)
         });
+    }
+
+    /// The format of all entries of the kind of this one: those in which the same values are present, and which have
+    /// [what is of a kind](Value::is_of_the_kind) in common.
+    #[cold]
+    pub(super) fn format_of_kind(&mut self, entry: &AccessEntry, format: &Format) -> Format {
+        let looked = Looked { entry, harmless: is_harmless(entry.texts()) };
+        format.knowing(|step| self.known(looked, step))
+    }
+
+    fn known(&mut self, looked: Looked<'_>, step: &Step) -> Known {
+        if step.value.is_chosen() || step.other.is_some() {
+            return Known::Nothing;
+        }
+        if !step.value.is_of_the_kind() && !matches!(self.shown(looked, &step.value), Shown::Absent) {
+            return Known::Present;
+        }
+        let mut room = Room::default();
+        room.write(|rest| self.other(rest, looked, step));
+        Known::Value(room.written().to_vec())
     }
 
     #[inline(always)]

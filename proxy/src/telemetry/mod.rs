@@ -15,6 +15,8 @@ mod room;
 mod format;
 /// Lines of the access log.
 mod line;
+/// Formats for kinds of requests.
+mod kinds;
 /// The access log, written by a thread of its own.
 pub mod access_log;
 /// The sidecar's own log.

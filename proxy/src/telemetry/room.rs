@@ -132,6 +132,11 @@ impl Constant {
         block[..head.len()].copy_from_slice(head);
         Self { block, used: head.len(), more: more.into() }
     }
+
+    /// What they are.
+    pub(super) fn bytes(&self) -> impl Iterator<Item = u8> {
+        self.block[..self.used].iter().chain(&*self.more).copied()
+    }
 }
 
 #[cfg(test)]

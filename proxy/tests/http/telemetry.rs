@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use allocation_counter::measure;
+use http_body_util::BodyExt;
 use tokio::time::Instant;
 use weft_core::model::metadata::WorkloadMetadata;
 use weft_core::model::protocol::Protocol;
 use weft_proxy::clock::Clock;
 use weft_proxy::http::version::HttpVersion::Http1;
 use weft_proxy::settings::AccessLogFormat;
+use weft_proxy::telemetry::tap::Filter;
 use weft_proxy::telemetry::{
     Outcome, PeerRef, Reporter, RequestRecord, ScopeRef, Security, ServiceLabels, Telemetry,
 };
@@ -39,6 +41,29 @@ async fn no_label_comes_from_what_is_sent() {
         let samples = text.lines().filter(|line| !line.starts_with('#'));
         let broken: Vec<_> = samples.filter(|line| !is_sample(line)).collect();
         assert_eq!(broken, [""; 0]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_id_that_a_request_is_given_is_shown() {
+    on_worker(async {
+        let upstream = Upstream::answering("hi").await;
+        let world = World::new().service("reviews", Protocol::Http, &[upstream.address]);
+        let bed = Bed::new(&world);
+        let mut tapping = bed.telemetry.taps.open(Filter::default()).unwrap();
+        let proxy = bed.outbound(&world, "reviews", Http1).await;
+        for sent in ["", "X-Request-Id: own\r\n"] {
+            let mut client = Wire::connect(proxy).await;
+            client.send(format!("GET / HTTP/1.1\r\nHost: reviews\r\n{sent}\r\n").as_bytes()).await;
+            assert!(client.message().await.starts_with("HTTP/1.1 200"));
+            let shown = tapping.frame().await.unwrap().unwrap().into_data().unwrap();
+            let shown: serde_json::Value = serde_json::from_slice(&shown).unwrap();
+            let id = shown["request_id"].as_str().unwrap();
+            let received = upstream.requests().last().unwrap().to_ascii_lowercase();
+            assert!(received.contains(&format!("x-request-id: {id}\r\n")), "{shown} {received}");
+            assert_eq!(id == "own", !sent.is_empty());
+        }
     })
     .await;
 }

@@ -35,10 +35,23 @@ pub struct Forms {
 impl Arrived {
     /// Reads a request. `traceparent` is believed before `b3`, and `b3` before `x-b3-*`.
     pub fn read(headers: &HeaderMap) -> Self {
+        Self::read_named(headers).0
+    }
+
+    /// Reads a request, with its own name (`x-request-id`).
+    pub(super) fn read_named(headers: &HeaderMap) -> (Self, Option<&HeaderValue>) {
         // Most requests say nothing: one look over their names costs less than a search for each of ours.
-        if !headers.keys().any(is_of_a_trace) {
-            return Self::default();
+        let (mut speaks, mut id) = (false, None);
+        for (name, value) in headers {
+            match name.as_str() {
+                "x-request-id" => id = id.or(Some(value)),
+                name => speaks |= is_of_a_trace(name),
+            }
         }
+        (if speaks { Self::of(headers) } else { Self::default() }, id)
+    }
+
+    fn of(headers: &HeaderMap) -> Self {
         let forms = Forms {
             w3c: false,
             b3_single: headers.contains_key(b3::SINGLE),
@@ -76,8 +89,7 @@ impl Forms {
     }
 }
 
-fn is_of_a_trace(name: &HeaderName) -> bool {
-    let name = name.as_str();
+fn is_of_a_trace(name: &str) -> bool {
     name == "traceparent" || name == "b3" || name.starts_with("x-b3-")
 }
 

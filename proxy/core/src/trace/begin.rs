@@ -1,15 +1,12 @@
 //! Whether a request is traced, decided once: at the first sidecar that sees it, and honoured by all that follow.
 
-use ::http::{HeaderMap, HeaderName};
+use ::http::{HeaderMap, HeaderValue};
 use xxhash_rust::xxh64::xxh64;
 
 use super::arrived::{Arrived, Forms};
 use super::b3::{self, Recorded};
 use super::id::{SpanId, TraceId};
 use super::w3c::{self, Traceparent};
-
-/// A request's name, which sidecars and applications hand on.
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// A request that is traced: its span begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,8 +25,8 @@ pub struct Begun {
 /// A decision that arrived is honoured. Where none did, `percent` of all requests are traced, by the request's
 /// `x-request-id`: whoever sees the same one comes to the same decision (as Istio's `useRequestIdForTraceSampling`).
 pub fn begin(headers: &HeaderMap, percent: f64, mut chance: impl FnMut() -> u64) -> Option<Begun> {
-    let arrived = Arrived::read(headers);
-    let sampled = arrived.sampled.unwrap_or_else(|| is_sampled(percent, of_request(headers, &mut chance)));
+    let (arrived, id) = Arrived::read_named(headers);
+    let sampled = arrived.sampled.unwrap_or_else(|| is_sampled(percent, of_request(id, &mut chance)));
     if !sampled {
         return None;
     }
@@ -49,8 +46,8 @@ pub fn is_sampled(percent: f64, chance: u64) -> bool {
 }
 
 /// The chance that belongs to a request: equal wherever it has the same name.
-fn of_request(headers: &HeaderMap, chance: impl FnMut() -> u64) -> u64 {
-    headers.get(REQUEST_ID).map_or_else(chance, |id| xxh64(id.as_bytes(), 0))
+fn of_request(id: Option<&HeaderValue>, chance: impl FnOnce() -> u64) -> u64 {
+    id.map_or_else(chance, |id| xxh64(id.as_bytes(), 0))
 }
 
 impl Begun {
