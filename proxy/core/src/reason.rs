@@ -71,8 +71,6 @@ pub enum Reason {
     Draining,
     /// The sidecar is at its own limits.
     Overloaded,
-    /// A name could not be resolved.
-    Dns,
     /// A defect of the sidecar: the request's task panicked.
     Internal,
 }
@@ -86,7 +84,7 @@ struct Row {
 
 impl Reason {
     /// Every reason, in the order of the table.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 33] = [
         Self::NoRoute,
         Self::NoCluster,
         Self::NoHealthyUpstream,
@@ -119,7 +117,6 @@ impl Reason {
         Self::FaultInjected,
         Self::Draining,
         Self::Overloaded,
-        Self::Dns,
         Self::Internal,
     ];
 
@@ -172,7 +169,6 @@ impl Reason {
             Self::FaultInjected => ("fault_injected", 0, "FI"),
             Self::Draining => ("draining", 503, "-"),
             Self::Overloaded => ("overloaded", 503, "OM"),
-            Self::Dns => ("dns", 503, "DF"),
             Self::Internal => ("internal", 500, "-"),
         };
         Row { name, status, flag }

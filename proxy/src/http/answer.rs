@@ -77,7 +77,7 @@ fn text(reason: Reason) -> &'static str {
         Reason::NoCluster => "the route leads to no known destination",
         Reason::NoHealthyUpstream => "no healthy upstream",
         Reason::Overflow => "too many connections or requests to this destination",
-        Reason::ConnectFailure | Reason::Dns => "the upstream cannot be reached",
+        Reason::ConnectFailure => "the upstream cannot be reached",
         Reason::UpstreamReset => "the upstream closed the connection",
         Reason::UpstreamFraming => "the upstream sent a malformed response",
         Reason::Timeout | Reason::PerTryTimeout => "the upstream did not answer in time",

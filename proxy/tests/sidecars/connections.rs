@@ -190,6 +190,38 @@ async fn d1_a_silent_plaintext_client_of_a_strict_port_reaches_nobody() {
 }
 
 #[tokio::test]
+async fn g17_a_connection_to_the_sidecar_itself_is_cut() {
+    local(async {
+        let pair = pair(Setup::default(), echo).await;
+        let itself = |port: u16| ([127, 0, 0, 1], port).into();
+        let out = pair.server.outgoing_to(itself(15001)).await;
+        assert_eq!(ask(out, b"hello").await, b"");
+        let into = pair.server.incoming(itself(15006)).await;
+        assert_eq!(ask(into, b"hello").await, b"");
+        let seen = pair.server.metrics().await;
+        assert!(seen.contains("weft_rejected_total{policy=\"\",reason=\"loop\"} 2"), "{seen}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn g18_a_connection_that_was_not_redirected_is_cut() {
+    local(async {
+        let pair = pair(Setup::default(), echo).await;
+        let (at, known) = pair.client.redirected().await;
+        if known {
+            eprintln!("skipped: the kernel remembers the destination of every connection here");
+            return;
+        }
+        assert_eq!(ask(at, b"hello").await, b"");
+        let seen = pair.client.metrics().await;
+        let counted = "weft_rejected_total{policy=\"\",reason=\"no_original_destination\"} 1";
+        assert!(seen.contains(counted), "{seen}");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn e6_a_denied_connection_is_reset_and_names_its_policy() {
     local(async {
         let setup = Setup { policies: vec![deny(WEB)], mode: MtlsMode::Strict, ..Setup::default() };

@@ -190,6 +190,17 @@ impl Sidecar {
         self.accept(move |ctx, tcp, client| outbound::serve(ctx, entry.clone(), tcp, client)).await
     }
 
+    /// Accepts connections as if the kernel had redirected them here, and says whether it would know where they went: it
+    /// remembers that of all connections where another program follows them.
+    pub(crate) async fn redirected(&self) -> (SocketAddr, bool) {
+        let entry = Entry::Captured(Origin::Redirected);
+        let at = self.accept(move |ctx, tcp, client| outbound::serve(ctx, entry.clone(), tcp, client)).await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (_client, accepted) =
+            tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+        (at, socket2::SockRef::from(&accepted.unwrap().0).original_dst_v4().is_ok())
+    }
+
     /// Accepts connections from outside, for the application at this address.
     pub(crate) async fn incoming(&self, application: SocketAddr) -> SocketAddr {
         let origin = Origin::Fixed(application);
