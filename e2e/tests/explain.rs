@@ -7,7 +7,7 @@ use weft::explain::{live, question::question};
 use weft::metrics::sum;
 use weft::offline::{Offline, Query};
 use weft::reach::Reach;
-use weft::up::Mesh;
+use weft::up::{Mesh, Target};
 use weft_core::explain::Explanation;
 use weft_core::explain::told::Verdict;
 use weft_e2e::local::{INJECTED, Manifests, pod, sh};
@@ -32,6 +32,15 @@ apiVersion: v1
 kind: Pod
 metadata: {name: outside, labels: {app: outside, sidecar.istio.io/inject: 'false'}}
 spec: {serviceAccountName: outside, containers: [{name: c, command: [sleep, infinity]}]}
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: far}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: far, namespace: far, labels: {app: far}}
+spec: {containers: [{name: c, command: [sleep, infinity]}]}
 ---
 apiVersion: v1
 kind: Service
@@ -234,7 +243,7 @@ fn what_is_explained_is_what_happens() {
         }
         denials_are_counted_under_the_policy_that_was_named(mesh).await?;
         nobody_outside_gets_in(mesh, &offline, &reach).await?;
-        Ok(())
+        nobody_gets_in_from_where_no_sidecar_is(mesh).await
     });
 }
 
@@ -265,5 +274,19 @@ async fn nobody_outside_gets_in(mesh: &Mesh, offline: &Offline, reach: &Reach) -
         assert_eq!((said.verdict, said.status.unwrap_or(0)), (Verdict::Refused, status), "{said:#?}");
         assert_eq!((happened.status, said.policy.as_deref()), (status, policy), "{happened:?}");
     }
+    Ok(())
+}
+
+/// A pod of a namespace without sidecars: those of another namespace tell.
+async fn nobody_gets_in_from_where_no_sidecar_is(mesh: &Mesh) -> anyhow::Result<()> {
+    let reach = Reach::of_mesh(Mesh::find(mesh.name())?, "far");
+    let url = "http://web.default/";
+    let (host, request) = question("GET", url, &[])?;
+    let said = live::explain(&reach, "far", host, request).await?;
+    assert_eq!((said.verdict, said.status, said.client.as_str()), (Verdict::Refused, Some(403), "far/far"));
+    assert_eq!(said.policy.as_deref(), Some("default/readers"));
+    let target = Target { namespace: "far".into(), name: "far".into() };
+    let script = format!("curl -s -m 10 -o /dev/null -w '%{{http_code}}' {url}");
+    assert_eq!(mesh.exec(&target, None, &["sh", "-c", &script]).await?.stdout.trim(), "403");
     Ok(())
 }

@@ -56,7 +56,8 @@ async fn of_meshed(
     }
 }
 
-/// Of a pod without a sidecar another's tells whom it reaches: one of the same namespace, where names mean the same.
+/// Of a pod without a sidecar another's tells whom it reaches: one of the same namespace, where names mean the same, or
+/// else one of any other.
 async fn of_bare(
     reach: &Reach,
     bare: Bare,
@@ -64,17 +65,26 @@ async fn of_bare(
     request: Sent,
 ) -> Result<ClientSide> {
     let namespace = &bare.namespace;
-    let all = reach.everywhere(Some(namespace)).await?;
+    let address = reach.lookup((namespace, &bare.pod), &host).await?;
+    let (mut all, mut host) = (reach.everywhere(Some(namespace)).await?, host);
+    if all.is_empty() {
+        (all, host) = (reach.everywhere(None).await?, named_elsewhere(host, namespace));
+    }
     let sidecar = all.iter().max_by_key(|sidecar| sidecar.ready).with_context(|| {
         format!(
-            "{namespace}/{} has no sidecar, and namespace {namespace} has none that could tell whom it reaches; `weft explain -f` \
+            "{namespace}/{} has no sidecar, and there is none in the mesh that could tell whom it reaches; `weft explain -f` \
              tells it from manifests",
             bare.pod
         )
     })?;
-    let address = reach.lookup((namespace, &bare.pod), &host).await?;
     let told: ClientSide = ask(sidecar, &Ask::Outside { host, port, address, request, why: None }).await?;
     Ok(ClientSide { pod: format!("{namespace}/{}", bare.pod), address: bare.address, ..told })
+}
+
+/// What is called so in one namespace, as all others call it.
+fn named_elsewhere(host: String, namespace: &str) -> String {
+    let is_short = !host.contains(['.', ':']);
+    if is_short { format!("{host}.{namespace}") } else { host }
 }
 
 /// Asks a sidecar.
@@ -140,5 +150,19 @@ fn question(told: &ClientSide, to: &EndpointTold, sent: &Sent) -> Ask {
         source: told.address.unwrap_or_else(|| to.address.ip()),
         to: to.address,
         request: sent.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_name_means_its_own_namespace() {
+        for (host, elsewhere) in
+            [("web", "web.shop"), ("web.prod", "web.prod"), ("10.0.0.1", "10.0.0.1"), ("[::1]", "[::1]")]
+        {
+            assert_eq!(named_elsewhere(host.to_owned(), "shop"), elsewhere);
+        }
     }
 }

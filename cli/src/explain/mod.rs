@@ -32,8 +32,8 @@ const REFUSED: u8 = 1;
   weft explain -f manifests/ deploy/client http://web:8080/ -o json | jq -r .verdict
 
 The client's sidecar is asked where such a request goes, by what it holds right now (endpoints that it has set aside are \
-out), and the servers' sidecars whether they let it in. No request is sent. Of a client without a sidecar another sidecar \
-of its namespace tells whom it reaches. A listener of a Sidecar resource (captureMode: NONE) is asked by its own address:
+out), and the servers' sidecars whether they let it in. No request is sent. Of a client without a sidecar another sidecar, \
+of its namespace where there is one, tells whom it reaches. A listener of a Sidecar resource (captureMode: NONE) is asked by its own address:
   weft explain deploy/client -H 'host: web' http://127.0.0.1:8080/
 
 With -f nothing runs and nobody is asked: the controller's own code compiles the manifests for the client's pod and for \
