@@ -1,6 +1,9 @@
 //! A real Prometheus on a local mesh: the queries of Istio's public dashboards and of Flagger, against what the load
 //! generator counted; and the chart's rules, as `promtool` reads them.
 
+/// Families of queries, each against what the load counted.
+mod counted;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -181,13 +184,19 @@ spec:
     )
 }
 
-/// The value of a query that has one; `None` for none.
-async fn ask(mesh: &Mesh, query: &str) -> anyhow::Result<Option<f64>> {
+/// The samples of a query, each with its labels.
+async fn samples(mesh: &Mesh, query: &str) -> anyhow::Result<Vec<(Value, f64)>> {
     let path = format!("/api/v1/query?query={}", encode(query));
-    let Ok((_, body)) = mesh.admin_get(&pod("prometheus"), 9090, &path).await else { return Ok(None) };
+    let Ok((_, body)) = mesh.admin_get(&pod("prometheus"), 9090, &path).await else { return Ok(Vec::new()) };
     let answer: Value = serde_json::from_str(&body).unwrap_or_default();
     anyhow::ensure!(answer["status"] != "error", "{query}: {body}");
-    Ok(answer["data"]["result"][0]["value"][1].as_str().and_then(|text| text.parse().ok()))
+    let sample = |of: &Value| Some((of["metric"].clone(), of["value"][1].as_str()?.parse().ok()?));
+    Ok(answer["data"]["result"].as_array().into_iter().flatten().filter_map(sample).collect())
+}
+
+/// The value of a query that has one; `None` for none.
+async fn ask(mesh: &Mesh, query: &str) -> anyhow::Result<Option<f64>> {
+    Ok(samples(mesh, query).await?.first().map(|(_, value)| *value))
 }
 
 /// Waits until a query's value is as wanted.
