@@ -59,7 +59,7 @@ async fn the_id_that_a_request_is_given_is_shown() {
             assert!(client.message().await.starts_with("HTTP/1.1 200"));
             let shown = tapping.frame().await.unwrap().unwrap().into_data().unwrap();
             let shown: serde_json::Value = serde_json::from_slice(&shown).unwrap();
-            let id = shown["request_id"].as_str().unwrap();
+            let id = shown["requestId"].as_str().unwrap();
             let received = upstream.requests().last().unwrap().to_ascii_lowercase();
             assert!(received.contains(&format!("x-request-id: {id}\r\n")), "{shown} {received}");
             assert_eq!(id == "own", !sent.is_empty());
