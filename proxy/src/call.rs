@@ -107,7 +107,7 @@ impl Call {
         let mut span = Span::begin(side, begun, start, parts, authority(&parts.uri, &parts.headers));
         span.tag(&sink, parts);
         recording.trace(span);
-        recording.note(|entry| entry.trace_id = Some(begun.trace.get()));
+        recording.note(|entry| entry.trace_id = Some(begun.trace.get().to_be_bytes()));
     }
 
     /// Whether it is traced.

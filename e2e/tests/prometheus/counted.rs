@@ -237,9 +237,9 @@ async fn quantiles(mesh: &Mesh, load: &Requests) -> anyhow::Result<()> {
             until(mesh, &query, |millis| millis > 25.0 && millis <= bound).await?;
             // Bodies of 3,000 bytes, answered with 20,000.
             let sent = quantile(q, "istio_request_bytes");
-            until(mesh, &sent, |bytes| bytes > 1000.0 && bytes <= 5000.0).await?;
+            until(mesh, &sent, |bytes| bytes > 2500.0 && bytes <= 5000.0).await?;
             let received = quantile(q, "istio_response_bytes");
-            until(mesh, &received, |bytes| bytes > 10_000.0 && bytes <= 25_000.0).await?;
+            until(mesh, &received, |bytes| bytes > 10_000.0 && bytes <= 30_000.0).await?;
         }
     }
     Ok(())

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use weft_core::access_log::filter::{Attribute, Fact, Simple};
 use weft_core::access_log::template::Template;
 use weft_core::identity::SpiffeId;
@@ -20,14 +20,6 @@ use super::text::{MAX_VALUE, cut, known};
 const USUAL_TEXT: usize = 256;
 /// The most headers that one entry keeps beside those that every line shows.
 const MAX_HEADERS: usize = 64;
-
-/// The request headers that every entry keeps.
-static USUAL: [(Text, HeaderName); 4] = [
-    (Text::Authority, header::HOST),
-    (Text::UserAgent, header::USER_AGENT),
-    (Text::ForwardedFor, HeaderName::from_static("x-forwarded-for")),
-    (Text::RequestId, HeaderName::from_static("x-request-id")),
-];
 
 /// The logs that hold for one side of an exchange.
 #[derive(Clone, Debug)]
@@ -59,8 +51,8 @@ pub struct AccessEntry {
     pub downstream_remote_address: Option<SocketAddr>,
     /// The client's identity.
     pub source_principal: Option<SpiffeId>,
-    /// The trace that the request is part of.
-    pub trace_id: Option<u128>,
+    /// The trace that the request is part of, its most significant byte first.
+    pub trace_id: Option<[u8; 16]>,
     /// Bytes from the client.
     pub bytes_received: u64,
     /// Bytes to the client.
@@ -77,10 +69,19 @@ pub struct AccessEntry {
 /// What is kept of what was sent, one text after the other.
 #[derive(Clone, Debug)]
 struct Kept {
-    text: String,
+    /// Always UTF-8.
+    text: Vec<u8>,
     spans: [Span; Text::COUNT],
-    request_headers: Vec<(HeaderName, Span)>,
-    response_headers: Vec<(HeaderName, Span)>,
+    /// Which of them are there.
+    present: u32,
+    chosen: Option<Box<Chosen>>,
+}
+
+/// Headers of the user's choice.
+#[derive(Clone, Debug, Default)]
+struct Chosen {
+    request: Vec<(HeaderName, Span)>,
+    response: Vec<(HeaderName, Span)>,
 }
 
 /// Where a text stands among those that are kept.
@@ -160,24 +161,25 @@ impl AccessEntry {
             logs,
             admitted: 0,
             kept: Kept {
-                text: String::with_capacity(USUAL_TEXT),
+                text: Vec::with_capacity(USUAL_TEXT),
                 spans: Default::default(),
-                request_headers: Vec::new(),
-                response_headers: Vec::new(),
+                present: 0,
+                chosen: None,
             },
         }
     }
 
     /// Keeps a text, its head where it is too long.
     pub fn put(&mut self, what: Text, value: &str) {
-        self.kept.spans[what as usize] = self.kept.keep(value);
+        let span = self.kept.keep(value.as_bytes(), cut(value, MAX_VALUE).len());
+        self.kept.put(what, span);
     }
 
     /// Keeps what lines show of a request's headers.
     pub fn put_request(&mut self, headers: &HeaderMap) {
         let Self { kept, logs, .. } = self;
         kept.keep_usual(headers);
-        for log in logs.list() {
+        for log in logs.list().iter().filter(|log| log.filter.is_some() || is_own(&log.format)) {
             let filtered = log.filter.iter().flat_map(|filter| filter.request_headers());
             filtered.for_each(|name| kept.capture_request(headers, name));
             for template in templates(&log.format) {
@@ -189,17 +191,23 @@ impl AccessEntry {
     /// Keeps the request's id, which it may have been given after its headers were kept.
     pub fn put_id(&mut self, id: &HeaderValue) {
         if self.span(Text::RequestId).length() == 0 {
-            self.kept.spans[Text::RequestId as usize] = self.kept.keep_value(id);
+            let span = self.kept.keep_value(id);
+            self.kept.put(Text::RequestId, span);
         }
     }
 
     /// Keeps what lines show of a response's headers.
     pub fn put_response(&mut self, headers: &HeaderMap) {
+        if self.logs.list().iter().any(|log| is_own(&log.format)) {
+            self.put_chosen(headers);
+        }
+    }
+
+    #[inline(never)]
+    fn put_chosen(&mut self, headers: &HeaderMap) {
         let Self { kept, logs, .. } = self;
-        for log in logs.list() {
-            for template in templates(&log.format) {
-                template.response_headers().for_each(|name| kept.capture_response(headers, name));
-            }
+        for template in logs.list().iter().flat_map(|log| templates(&log.format)) {
+            template.response_headers().for_each(|name| kept.capture_response(headers, name));
         }
     }
 
@@ -215,12 +223,12 @@ impl AccessEntry {
             self.trace_id.is_some(),
             self.policy.is_some(),
         ];
-        let texts = self.kept.spans.iter().map(|span| span.length() > 0);
-        texts.chain(others).fold(0, |all, there| all << 1 | u32::from(there))
+        others.into_iter().fold(0, |all, there| all << 1 | u32::from(there)) << Text::COUNT
+            | self.kept.present
     }
 
-    /// All that is kept of what was sent, one after the other.
-    pub(super) fn texts(&self) -> &str {
+    /// All that is kept of what was sent, one after the other; UTF-8.
+    pub(super) fn texts(&self) -> &[u8] {
         &self.kept.text
     }
 
@@ -233,15 +241,17 @@ impl AccessEntry {
     }
 
     pub(super) fn at(&self, span: Span) -> &str {
-        self.kept.text.get(span.start as usize..span.end as usize).unwrap_or_default()
+        let text = self.kept.text.get(span.start as usize..span.end as usize).unwrap_or_default();
+        std::str::from_utf8(text).unwrap_or_default()
     }
 
     pub(super) fn request_header(&self, name: &HeaderName) -> Span {
-        text_of_header(name).map_or_else(|| find(&self.kept.request_headers, name), |text| self.span(text))
+        text_of_header(name)
+            .map_or_else(|| self.kept.find(|chosen| &chosen.request, name), |text| self.span(text))
     }
 
     pub(super) fn response_header(&self, name: &HeaderName) -> Span {
-        find(&self.kept.response_headers, name)
+        self.kept.find(|chosen| &chosen.response, name)
     }
 
     /// How it ended; says whether any log takes it.
@@ -304,31 +314,41 @@ impl AccessEntry {
 // === impl Kept ===
 
 impl Kept {
-    fn keep(&mut self, value: &str) -> Span {
+    /// Keeps the head of a text that is UTF-8.
+    fn keep(&mut self, text: &[u8], most: usize) -> Span {
         let start = self.text.len();
-        self.text.push_str(cut(value, MAX_VALUE));
+        self.text.extend_from_slice(&text[..text.len().min(most)]);
         Span { start: start as u32, end: self.text.len() as u32 }
+    }
+
+    fn put(&mut self, what: Text, span: Span) {
+        self.spans[what as usize] = span;
+        self.present &= !(1 << what as usize);
+        self.present |= u32::from(span.length() > 0) << what as usize;
     }
 
     /// The headers of every line, the first of each. To look at all that a request has beats looking three up: most
     /// differ in length.
     fn keep_usual(&mut self, headers: &HeaderMap) {
         for (name, value) in headers {
-            let length = name.as_str().len();
-            let usual = USUAL.iter().find(|(_, usual)| usual.as_str().len() == length && usual == name);
-            if let Some((what, _)) = usual
-                && self.spans[*what as usize].length() == 0
+            if let Some(what) = text_of_header(name)
+                && self.spans[what as usize].length() == 0
             {
-                self.spans[*what as usize] = self.keep_value(value);
+                let span = self.keep_value(value);
+                self.put(what, span);
             }
         }
     }
 
     fn keep_value(&mut self, value: &HeaderValue) -> Span {
-        match std::str::from_utf8(value.as_bytes()) {
-            Ok(text) => self.keep(text),
-            Err(_) => self.keep(&String::from_utf8_lossy(value.as_bytes())),
-        }
+        let bytes = value.as_bytes();
+        if bytes.is_ascii() { self.keep(bytes, MAX_VALUE) } else { self.keep_lossy(bytes) }
+    }
+
+    #[cold]
+    fn keep_lossy(&mut self, bytes: &[u8]) -> Span {
+        let text = String::from_utf8_lossy(bytes);
+        self.keep(text.as_bytes(), cut(&text, MAX_VALUE).len())
     }
 
     fn keep_header(&mut self, headers: &HeaderMap, name: &HeaderName) -> Option<Span> {
@@ -336,21 +356,31 @@ impl Kept {
     }
 
     fn capture_request(&mut self, headers: &HeaderMap, name: &HeaderName) {
-        let known = self.request_headers.iter().any(|(known, _)| known == name);
-        if !known
-            && self.request_headers.len() < MAX_HEADERS
-            && let Some(span) = self.keep_header(headers, name)
-        {
-            self.request_headers.push((name.clone(), span));
+        let known = |(known, _): &(HeaderName, Span)| known == name;
+        if !self.chosen.as_ref().is_some_and(|chosen| chosen.request.iter().any(known)) {
+            self.capture(headers, name, |chosen| &mut chosen.request);
         }
     }
 
     fn capture_response(&mut self, headers: &HeaderMap, name: &HeaderName) {
-        if self.response_headers.len() < MAX_HEADERS
-            && let Some(span) = self.keep_header(headers, name)
-        {
-            self.response_headers.push((name.clone(), span));
+        self.capture(headers, name, |chosen| &mut chosen.response);
+    }
+
+    fn capture(
+        &mut self,
+        headers: &HeaderMap,
+        name: &HeaderName,
+        of: impl Fn(&mut Chosen) -> &mut Vec<(HeaderName, Span)>,
+    ) {
+        let full = self.chosen.as_mut().is_some_and(|chosen| of(chosen).len() >= MAX_HEADERS);
+        if !full && let Some(span) = self.keep_header(headers, name) {
+            of(self.chosen.get_or_insert_default()).push((name.clone(), span));
         }
+    }
+
+    fn find(&self, of: impl Fn(&Chosen) -> &Vec<(HeaderName, Span)>, name: &HeaderName) -> Span {
+        let mut all = self.chosen.iter().flat_map(|chosen| of(chosen));
+        all.find(|(known, _)| known == name).map_or(Span::default(), |(_, span)| *span)
     }
 }
 
@@ -360,13 +390,20 @@ impl Span {
     }
 }
 
-fn find(headers: &[(HeaderName, Span)], name: &HeaderName) -> Span {
-    headers.iter().find(|(known, _)| known == name).map_or(Span::default(), |(_, span)| *span)
-}
-
 /// The text that every entry keeps of a request header.
 pub(super) fn text_of_header(name: &HeaderName) -> Option<Text> {
-    USUAL.iter().find(|(_, usual)| usual == name).map(|(text, _)| *text)
+    match name.as_str() {
+        "host" => Some(Text::Authority),
+        "user-agent" => Some(Text::UserAgent),
+        "x-forwarded-for" => Some(Text::ForwardedFor),
+        "x-request-id" => Some(Text::RequestId),
+        _ => None,
+    }
+}
+
+/// Whether a format is the user's own.
+fn is_own(format: &LogFormat) -> bool {
+    matches!(format, LogFormat::Text(_) | LogFormat::Json(_))
 }
 
 /// The templates that are the user's own: the usual lines show nothing that is not kept anyway.

@@ -172,7 +172,7 @@ mod tests {
         entry.upstream_service_time = is_there().then(|| Duration::from_millis(end.0.into()));
         let id = weft_core::identity::SpiffeId::parse("spiffe://cluster.local/ns/a/sa/b").unwrap();
         entry.source_principal = is_there().then_some(id);
-        entry.trace_id = is_there().then_some(7);
+        entry.trace_id = is_there().then_some([7; 16]);
         entry.protocol = if is_there() { "HTTP/1.1" } else { "HTTP/2" };
         entry.route_name = Arc::clone(&routes[usize::from(is_there())]);
         if is_there() {

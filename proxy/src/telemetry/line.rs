@@ -175,7 +175,9 @@ impl Lines {
                 self.cluster(entry.upstream_cluster.as_ref())
             }
             Simple::RouteName => self.route(&entry.route_name),
-            Simple::TraceId => self.rare(entry.trace_id.map(|id| format!("{id:032x}"))),
+            Simple::TraceId => {
+                self.rare(entry.trace_id.map(|id| format!("{:032x}", u128::from_be_bytes(id))))
+            }
             simple => simple_text(entry, simple),
         }
     }
@@ -209,7 +211,7 @@ impl Lines {
         let Some(cluster) = cluster else { return Shown::Absent };
         if !self.cluster.as_ref().is_some_and(|(known, ..)| Arc::ptr_eq(known, cluster)) {
             let name = cluster.name.to_string();
-            let harmless = is_harmless(&name);
+            let harmless = is_harmless(name.as_bytes());
             self.cluster = Some((Arc::clone(cluster), name, harmless));
         }
         match &self.cluster {
@@ -224,7 +226,7 @@ impl Lines {
         if Arc::ptr_eq(&self.route, route) {
             return plain(route);
         }
-        if is_harmless(route) {
+        if is_harmless(route.as_bytes()) {
             self.route = Arc::clone(route);
         }
         text(route)
@@ -256,7 +258,7 @@ impl<'a> Looked<'a> {
     #[inline(always)]
     fn sent(self, span: Span) -> Shown<'a> {
         let (texts, length) = (self.entry.texts(), span.length());
-        match texts.as_bytes().get(span.start as usize..) {
+        match texts.get(span.start as usize..) {
             Some(_) if length == 0 => Shown::Absent,
             Some(bytes) if self.harmless => Shown::Plain(bytes, length),
             _ => text(self.entry.at(span)),
@@ -304,7 +306,7 @@ fn millis(time: Duration) -> u64 {
 fn put_text(rest: &mut Rest<'_>, step: &Step, text: &str) -> Option<()> {
     let text = cut(text, step.most);
     rest.constant(&step.before)?;
-    if is_harmless(text) {
+    if is_harmless(text.as_bytes()) {
         rest.copy(text.as_bytes())?
     } else {
         rest.copy(&escaped(step.style, text))?
@@ -337,7 +339,7 @@ fn escape_text(out: &mut Vec<u8>, text: &str) {
 }
 
 /// Whether nothing in a text has to be escaped. Every byte is looked at: without a way out, many are at a time.
-fn is_harmless(text: &str) -> bool {
+fn is_harmless(text: &[u8]) -> bool {
     let harmless = |byte: u8| (0x20..0x7f).contains(&byte) & (byte != b'"') & (byte != b'\\');
-    text.bytes().fold(true, |all, byte| all & harmless(byte))
+    text.iter().fold(true, |all, byte| all & harmless(*byte))
 }
