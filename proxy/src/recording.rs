@@ -120,7 +120,7 @@ impl Recording {
         self.note(|entry| {
             entry.downstream_remote_address = Some(downstream.client);
             entry.downstream_local_address = Some(downstream.destination);
-            entry.put(Text::ServerName, downstream.sni.as_deref().unwrap_or_default());
+            downstream.sni.iter().for_each(|name| entry.put(Text::ServerName, name));
             entry.source_principal.clone_from(&downstream.peer);
         });
     }

@@ -338,8 +338,35 @@ fn escape_text(out: &mut Vec<u8>, text: &str) {
     }
 }
 
-/// Whether nothing in a text has to be escaped. Every byte is looked at: without a way out, many are at a time.
+/// Whether nothing in a text has to be escaped. It is looked at by blocks, the last of which may begin within another.
 fn is_harmless(text: &[u8]) -> bool {
-    let harmless = |byte: u8| (0x20..0x7f).contains(&byte) & (byte != b'"') & (byte != b'\\');
-    text.iter().fold(true, |all, byte| all & harmless(*byte))
+    let Some(last) = text.last_chunk() else { return text.iter().copied().all(is_harmless_byte) };
+    is_harmless_block(last) && text.as_chunks().0.iter().all(is_harmless_block)
+}
+
+/// Every byte is looked at: without a way out, all are at a time.
+fn is_harmless_block(block: &[u8; 16]) -> bool {
+    block.iter().fold(true, |all, byte| all & is_harmless_byte(*byte))
+}
+
+fn is_harmless_byte(byte: u8) -> bool {
+    (0x20..0x7f).contains(&byte) & (byte != b'"') & (byte != b'\\')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_byte_anywhere_is_found() {
+        for length in 0..70 {
+            let harmless = vec![b'x'; length];
+            assert!(is_harmless(&harmless));
+            for (at, byte) in (0..length).flat_map(|at| b"\"\\\n\x7f\x80\xff".map(|byte| (at, byte))) {
+                let mut text = harmless.clone();
+                text[at] = byte;
+                assert!(!is_harmless(&text), "{byte} at {at} of {length}");
+            }
+        }
+    }
 }
