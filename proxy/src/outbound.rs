@@ -44,7 +44,7 @@ pub enum Entry {
 /// What a connection turned out to be.
 enum Arrived {
     Http(HttpVersion, Outgoing),
-    Opaque(Outgoing, Upstream),
+    Opaque(Outgoing, Box<Upstream>),
 }
 
 /// Serves one connection of the application.
@@ -59,7 +59,7 @@ pub async fn serve(ctx: Rc<Context>, entry: Entry, tcp: TcpStream, client: Socke
             let scope = scope(&ctx, upstream.way.as_deref(), upstream.endpoint.as_deref());
             let never = std::future::pending();
             let scope = std::future::ready(scope);
-            Box::pin(opaque::relay(&ctx, io, upstream, record, scope, never)).await;
+            Box::pin(opaque::relay(&ctx, io, *upstream, record, scope, never)).await;
         }
         Err(stop) => opaque::stop(&ctx, Some(io), record, stop),
     }
@@ -82,15 +82,15 @@ async fn arrive(ctx: &Rc<Context>, entry: &Entry, io: &mut Io, client: SocketAdd
     match (detected, dialled) {
         (Detected::Http1, _) => Ok(Arrived::Http(HttpVersion::Http1, outgoing)),
         (Detected::Http2, _) => Ok(Arrived::Http(HttpVersion::Http2, outgoing)),
-        (Detected::Opaque, Some(upstream)) => Ok(Arrived::Opaque(outgoing, upstream)),
+        (Detected::Opaque, Some(upstream)) => Ok(Arrived::Opaque(outgoing, Box::new(upstream))),
         (Detected::Opaque, None) => {
             let upstream = open(ctx.clone(), outgoing.clone()).await?;
-            Ok(Arrived::Opaque(outgoing, upstream))
+            Ok(Arrived::Opaque(outgoing, Box::new(upstream)))
         }
         (Detected::Tls(hello), _) => {
             outgoing.downstream.sni = hello.sni.map(Arc::from);
             let upstream = open(ctx.clone(), outgoing.clone()).await?;
-            Ok(Arrived::Opaque(outgoing, upstream))
+            Ok(Arrived::Opaque(outgoing, Box::new(upstream)))
         }
     }
 }
