@@ -38,8 +38,7 @@ impl Relief {
         self.moved = true;
     }
 
-    /// Ready when memory is nearly used up and it has stood still for [`GRACE`], to twice that. To be polled while it
-    /// stands still.
+    /// Ready when memory is nearly used up and it has stood still for 250 to 500 ms. To be polled while it stands still.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             if self.wait.is_none() {
@@ -61,12 +60,10 @@ async fn critical(overload: Overload) {
     loop {
         let level = overload.level();
         let changed = overload.other_than(level);
-        match level {
-            Level::Critical => match tokio::time::timeout(GRACE, changed).await {
-                Ok(()) => {}
-                Err(_) => return,
-            },
-            _ => changed.await,
+        if level < Level::Critical {
+            changed.await;
+        } else if tokio::time::timeout(GRACE, changed).await.is_err() {
+            return;
         }
     }
 }
