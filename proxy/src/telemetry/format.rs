@@ -5,7 +5,7 @@ use http::HeaderName;
 use weft_core::access_log::template::{Operator, Piece, Simple, Source, Template};
 use weft_core::model::telemetry::LogFormat;
 
-use super::entry::{Text, text_of_header};
+use super::kept::{Text, text_of_header};
 use super::room::Constant;
 
 /// Istio's line, with reason and policy at its end.

@@ -124,7 +124,8 @@ mod tests {
     use weft_core::model::telemetry::{AccessLog, LogFormat, Sides, Telemetry};
     use weft_core::reason::Reason;
 
-    use crate::telemetry::entry::{Logs, Text};
+    use crate::telemetry::entry::Logs;
+    use crate::telemetry::kept::Text;
     use crate::telemetry::labels::{AppProtocol, Reporter};
 
     const TEXTS: [Text; 8] = [

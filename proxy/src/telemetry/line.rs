@@ -12,8 +12,9 @@ use weft_core::access_log::template::Simple;
 use weft_core::model::cluster::Cluster;
 use weft_core::reason::Reason;
 
-use super::entry::{AccessEntry, Span};
+use super::entry::AccessEntry;
 use super::format::{Format, Known, Step, Style, Value, escape};
+use super::kept::Span;
 use super::room::{BLOCK, Rest, Room};
 use super::text::cut;
 use crate::clock::rfc3339;

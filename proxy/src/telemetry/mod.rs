@@ -7,6 +7,8 @@
 mod text;
 /// The labels of Istio's metrics.
 pub mod labels;
+/// What an entry keeps of what was sent.
+mod kept;
 /// What the access log shows of one request or connection.
 pub mod entry;
 /// Room for lines of the access log.
@@ -47,7 +49,8 @@ pub mod record;
 pub mod clusters;
 
 pub use access_log::AccessLog;
-pub use entry::{AccessEntry, Logs, Text};
+pub use entry::{AccessEntry, Logs};
+pub use kept::Text;
 pub use labels::{AppProtocol, Outcome, PeerRef, Reporter, ScopeRef, Security, ServiceLabels};
 pub use metrics::Metrics;
 pub use record::{RequestRecord, TcpRecord};

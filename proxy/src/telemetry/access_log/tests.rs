@@ -11,7 +11,7 @@ use weft_core::access_log::template::Template;
 use weft_core::reason::Reason;
 
 use super::*;
-use crate::telemetry::entry::Text;
+use crate::telemetry::kept::Text;
 use crate::telemetry::labels::Outcome;
 
 fn told(format: LogFormat, filter: Option<&str>) -> Arc<telemetry::Telemetry> {

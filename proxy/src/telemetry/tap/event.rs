@@ -7,7 +7,8 @@ use serde::Serialize;
 use weft_core::reason::Reason;
 
 use crate::clock::rfc3339;
-use crate::telemetry::entry::{AccessEntry, Text};
+use crate::telemetry::entry::AccessEntry;
+use crate::telemetry::kept::Text;
 use crate::telemetry::labels::{Outcome, Reporter, ScopeLabels};
 use crate::telemetry::text::known;
 

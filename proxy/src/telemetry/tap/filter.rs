@@ -4,7 +4,8 @@ use std::ops::RangeInclusive;
 
 use percent_encoding::percent_decode_str;
 
-use crate::telemetry::entry::{AccessEntry, Text};
+use crate::telemetry::entry::AccessEntry;
+use crate::telemetry::kept::Text;
 use crate::telemetry::labels::{Reporter, ScopeLabels};
 
 /// Which requests a tap wants: those that meet all conditions that are given.
