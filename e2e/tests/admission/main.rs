@@ -2,6 +2,8 @@
 
 /// Definitions of kinds.
 mod crds;
+/// The authority of the webhooks.
+mod authority;
 /// The webhooks.
 mod webhooks;
 
