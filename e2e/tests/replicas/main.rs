@@ -4,33 +4,26 @@
 /// A sidecar's way to the controller.
 #[path = "../../examples/control_plane/wire.rs"]
 mod wire;
+/// Controllers as processes.
+mod stage;
+/// An API server that is away.
+mod away;
+/// Statuses beside those of others.
+mod statuses;
 /// Versions and revisions side by side.
 mod versions;
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
-use serde_json::Value;
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use weft_controller::ca::bundle::Bundles;
 use weft_controller::ca::secret::{self, SecretError};
 use weft_controller::leader::lease::Candidate;
 use weft_controller::metrics::Metrics;
-use weft_controller::pipeline::Published;
-use weft_controller::push::publisher::Publisher;
-use weft_controller::push::registry::Registry;
-use weft_controller::report::Account;
-use weft_controller::source::object::ObjectId;
-use weft_controller::status::peers::Peers;
-use weft_controller::status::writer::{Counts, StatusWriter};
 use weft_controller::tokens::review::Reviews;
-use weft_core::model::name::ObjectName;
-use weft_crds::crd;
-use weft_crds::kind::Origin;
 use weft_e2e::cluster::ApiServer;
 use weft_e2e::kubectl::{Kubectl, text};
 
@@ -120,6 +113,39 @@ async fn the_root_is_made_once_and_nonsense_is_refused_and_left_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_root_that_is_edited_later_is_told_of_and_one_that_is_deleted_is_put_back() {
+    let Some(kubectl) = namespace("edited") else { return };
+    let root = secret::open(client(&kubectl).await, "edited").await.expect("a root");
+    let metrics = Metrics::new().expect("metrics");
+    let changed = metrics.root_changed.clone();
+    tokio::spawn(root.keep(changed.clone()));
+    let data = |kubectl: &Kubectl| -> anyhow::Result<serde_json::Value> {
+        Ok(kubectl.get(&["secret", "weft-ca"])?["data"].clone())
+    };
+    let before = data(&kubectl).expect("the root");
+    let shows = |wanted: i64| {
+        let said = |_: &Kubectl| {
+            anyhow::ensure!(changed.get() == wanted, "{}", changed.get());
+            Ok(())
+        };
+        kubectl.until("shown", 2 * PATIENCE, said).expect("the metric");
+    };
+    let nonsense = r#"{"stringData":{"root-cert.pem":"nonsense"}}"#;
+    kubectl.run(&["patch", "secret", "weft-ca", "--patch", nonsense]).expect("edited");
+    shows(1);
+    let edited = data(&kubectl).expect("the root");
+    assert_ne!(edited, before, "what somebody has put there is not overwritten");
+    kubectl.run(&["delete", "secret", "weft-ca"]).expect("deleted");
+    let back = |kubectl: &Kubectl| {
+        let now = data(kubectl)?;
+        anyhow::ensure!(now == before, "{now}");
+        Ok(())
+    };
+    kubectl.until("put back", 2 * PATIENCE, back).expect("the root in use");
+    shows(0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f11_another_leads_soon_when_the_leader_is_killed_and_at_once_when_it_goes() {
     let Some(kubectl) = namespace("leaders") else { return };
     let client = client(&kubectl).await;
@@ -173,47 +199,4 @@ async fn every_namespace_is_told_the_roots_and_what_is_edited_is_mended() {
     kubectl.until("mended", PATIENCE, told).expect("mended");
     kubectl.run(&["delete", "configmap", "weft-root"]).expect("deleted");
     kubectl.until("made again", PATIENCE, told).expect("made again");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_status_is_written_beside_those_of_others() {
-    let Some(kubectl) = namespace("statuses") else { return };
-    let text = crd::yaml(&crd::crds(Origin::Istio)).expect("YAML");
-    kubectl.pipe(&["apply", "--server-side", "--filename", "-"], &text).expect("definitions");
-    let route = r#"{"apiVersion":"networking.istio.io/v1","kind":"VirtualService","metadata":{"name":"web"},
-        "spec":{"hosts":["web"],"http":[{"route":[{"destination":{"host":"web"}}]}]}}"#;
-    kubectl.until("served", PATIENCE, |kubectl| kubectl.apply(route)).expect("a route");
-    let theirs = r#"{"status":{"conditions":[{"type":"Reconciled","status":"True","reason":"x","message":"y",
-        "lastTransitionTime":"2026-01-01T00:00:00Z"}]}}"#;
-    let name = "virtualservices.networking.istio.io/web";
-    kubectl
-        .run(&["patch", name, "--subresource=status", "--type=merge", "--patch", theirs])
-        .expect("patched");
-
-    let [group, kind, namespace, web] =
-        ["networking.istio.io", "VirtualService", "statuses", "web"].map(Into::into);
-    let id = ObjectId { group, kind, namespace, name: web };
-    let account =
-        Account { api_version: "networking.istio.io/v1".into(), generation: 1, reports: Vec::new() };
-    let accounts = Arc::new(BTreeMap::from([(id, account)]));
-    let (_worlds, receiver) = watch::channel(Published { synced: true, accounts, ..Published::default() });
-    let writer = StatusWriter {
-        client: client(&kubectl).await,
-        worlds: receiver,
-        counts: Counts { registry: Registry::default(), publisher: Publisher::default() },
-        metrics: Metrics::new().expect("metrics"),
-    };
-
-    let me = ObjectName { namespace: "statuses".into(), name: "me".into() };
-    tokio::spawn(writer.keep(Peers::new("statuses".into(), 1, me)));
-    let conditions = |kubectl: &Kubectl| -> anyhow::Result<Vec<Value>> {
-        let object = kubectl.get(&[name])?;
-        let all = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
-        anyhow::ensure!(all.len() == 3, "{all:?}");
-        Ok(all)
-    };
-    let all = kubectl.until("written", PATIENCE, conditions).expect("written");
-    let types: Vec<_> = all.iter().filter_map(|it| it["type"].as_str()).collect();
-    assert_eq!(types, ["Reconciled", "Accepted", "Programmed"]);
-    assert_eq!((all[0]["message"].as_str(), all[1]["status"].as_str()), (Some("y"), Some("True")));
 }

@@ -3,204 +3,21 @@
 //!
 //! What differs between versions is played by what a newer one would write or ask: the older one must serve all the rest.
 
-use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
-use base64::Engine;
-use serde_json::{Value, json};
-use tokio::sync::mpsc;
-use tokio::time::timeout;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Streaming};
-use weft_api::pb::config::config_service_client::ConfigServiceClient;
-use weft_api::pb::config::{ClientInfo, DeltaRequest, DeltaResponse, ResourceType};
+use anyhow::ensure;
+use serde_json::json;
 use weft_controller::ca::authority::Authority;
 use weft_controller::webhook::injecting::Injection;
 use weft_controller::webhook::review::{Operation, Request as Review};
-use weft_crds::crd;
-use weft_crds::kind::Origin;
-use weft_e2e::cluster::ApiServer;
 use weft_e2e::kubectl::{Kubectl, text};
-use weft_e2e::local::binary;
 
-use crate::wire::Trust;
-use crate::{BOUND, FAILOVER, PATIENCE, POD, token};
+use crate::stage::{CALM, ROUTE, Stage, VIRTUAL_SERVICE, WORKLOAD};
+use crate::{FAILOVER, PATIENCE};
 
-/// The namespace of the control plane.
-const ROOT: &str = "weft-system";
 /// The Lease of what all replicas of all revisions share.
 const SHARED: &str = "weft-controller";
-/// A type of resources of a later version.
-const TOMORROWS: i32 = 4711;
-/// How long something must stay as it is.
-const CALM: Duration = Duration::from_secs(4);
-
-const ROUTE: &str = r#"{"apiVersion":"networking.istio.io/v1","kind":"VirtualService","metadata":{"name":"web"},
-    "spec":{"hosts":["web"],"http":[{"route":[{"destination":{"host":"web"}}]}]}}"#;
-const VIRTUAL_SERVICE: &str = "virtualservices.networking.istio.io/web";
-
-/// An API server with all kinds, and a pod.
-struct Stage {
-    kubectl: Kubectl,
-    port: u16,
-    _server: ApiServer,
-}
-
-impl Stage {
-    fn set(port: u16) -> Option<Self> {
-        let server = ApiServer::start()?;
-        let kubectl = server.kubectl().within("default");
-        for origin in Origin::ALL {
-            let kinds = crd::yaml(&crd::crds(origin)).expect("YAML");
-            kubectl.pipe(&["apply", "--server-side", "--filename", "-"], &kinds).expect("kinds");
-        }
-        for object in [
-            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": ROOT}}),
-            json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "web"}}),
-        ] {
-            kubectl.apply(&object.to_string()).expect("an object");
-        }
-        kubectl.until("a pod", PATIENCE, |k| k.apply(POD)).expect("a pod");
-        kubectl.until("a route", PATIENCE, |k| k.apply(ROUTE)).expect("a route");
-        Some(Self { kubectl, port, _server: server })
-    }
-
-    fn root(&self) -> Kubectl {
-        self.kubectl.within(ROOT)
-    }
-
-    /// Starts one, and waits until it is ready.
-    fn controller(&self, pod: &'static str, revision: &str) -> Controller {
-        let port = self.port + 10 * u16::from(pod.as_bytes()[0] - b'a');
-        let at = |offset: u16| format!("127.0.0.1:{}", port + offset);
-        let child = Command::new(binary())
-            .args([
-                "controller-run",
-                "--kubernetes",
-                "--address",
-                "127.0.0.1",
-                "--log",
-                "weft_controller=warn",
-            ])
-            .args(["--pod-name", pod, "--revision", revision])
-            .args(["--listen", &at(0), "--admin", &at(1), "--webhooks", &at(2)])
-            .env("KUBECONFIG", self.kubectl.kubeconfig())
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("a controller");
-        let made = Controller { child, pod, address: ([127, 0, 0, 1], port).into() };
-        let listens = |_: &Kubectl| Ok(std::net::TcpStream::connect(made.address)?);
-        self.kubectl.until("it listens", PATIENCE, listens).expect("it listens");
-        made
-    }
-
-    /// Who holds a Lease: a pod's name.
-    fn holder(&self, lease: &str) -> Result<String> {
-        let lease = self.root().get(&["lease", lease])?;
-        let holder = text(&lease, "/spec/holderIdentity")?;
-        Ok(holder.split('_').next().unwrap_or_default().to_owned())
-    }
-
-    /// The status of the route, once it speaks of what was written last.
-    fn accepted(&self) -> Value {
-        let accepted = |kubectl: &Kubectl| {
-            let object = kubectl.get(&[VIRTUAL_SERVICE])?;
-            let status = &object["status"];
-            ensure!(status["observedGeneration"] == object["metadata"]["generation"], "{object}");
-            ensure!(status["conditions"].to_string().contains("Programmed"), "{object}");
-            Ok(object)
-        };
-        self.kubectl.until("accepted", PATIENCE, accepted).expect("a status")
-    }
-
-    /// Nobody writes an object for a while.
-    async fn stays(&self, kubectl: &Kubectl, object: &[&str]) {
-        let version = || kubectl.get(object).expect("an object")["metadata"]["resourceVersion"].clone();
-        let before = version();
-        tokio::time::sleep(CALM).await;
-        assert_eq!(version(), before, "{object:?} is written again and again");
-    }
-
-    /// A sidecar's stream at a controller: what it says, and how it is asked.
-    async fn sidecar(&self, controller: &Controller) -> Result<Sidecar> {
-        let secret = self.root().get(&["secret", "weft-ca"])?;
-        let root = base64::engine::general_purpose::STANDARD.decode(text(&secret, "/data/root-cert.pem")?)?;
-        let trust = Trust { address: controller.address, root: root.into() };
-        let channel = trust.connect(Arc::default()).await?;
-        let (asks, receiver) = mpsc::channel(8);
-        let mut request = Request::new(ReceiverStream::new(receiver));
-        let token = token(&self.kubectl, &[&BOUND[..], &["--audience", "weft.dev"]].concat());
-        request.metadata_mut().insert("authorization", format!("Bearer {token}").parse()?);
-        asks.send(ask(ResourceType::Workload.into(), "self")).await?;
-        let answers = ConfigServiceClient::new(channel).stream(request).await?.into_inner();
-        Ok(Sidecar { asks, answers })
-    }
-}
-
-/// A controller, killed when this is dropped.
-struct Controller {
-    child: Child,
-    pod: &'static str,
-    address: SocketAddr,
-}
-
-impl Drop for Controller {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// A sidecar of tomorrow's version.
-struct Sidecar {
-    asks: mpsc::Sender<DeltaRequest>,
-    answers: Streaming<DeltaResponse>,
-}
-
-fn ask(kind: i32, name: &str) -> DeltaRequest {
-    let client = ClientInfo { version: "tomorrow's".into(), features: vec!["of-tomorrow".into()] };
-    DeltaRequest {
-        r#type: kind,
-        subscribe: vec![name.into()],
-        client: Some(client),
-        ..DeltaRequest::default()
-    }
-}
-
-impl Sidecar {
-    /// What is said next of a type; all that is said is taken.
-    async fn told(&mut self, kind: i32) -> Result<DeltaResponse> {
-        loop {
-            let answer = timeout(PATIENCE, self.answers.message()).await.context("it says nothing")??;
-            let answer = answer.context("the stream has ended")?;
-            let taken = DeltaRequest {
-                r#type: answer.r#type,
-                response_nonce: answer.nonce,
-                ..DeltaRequest::default()
-            };
-            self.asks.send(DeltaRequest { as_of: answer.as_of, ..taken }).await?;
-            if answer.r#type == kind && !(answer.resources.is_empty() && answer.removed.is_empty()) {
-                return Ok(answer);
-            }
-        }
-    }
-
-    /// It is told what it is, that nothing is known of what only its own version knows, and of changes after that.
-    async fn is_served(&mut self, stage: &Stage, policy: &str) -> Result<()> {
-        let workload = i32::from(ResourceType::Workload);
-        ensure!(self.told(workload).await?.resources.len() == 1, "no workload");
-        self.asks.send(ask(TOMORROWS, "a/b")).await?;
-        ensure!(self.told(TOMORROWS).await?.removed == ["a/b"], "an answer that was not given");
-        let policy = json!({"apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy",
-            "metadata": {"name": policy}, "spec": {"rules": [{}]}});
-        stage.kubectl.apply(&policy.to_string())?;
-        ensure!(self.told(workload).await?.resources.len() == 1, "not told of a policy");
-        Ok(())
-    }
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_older_and_a_newer_replica_lead_once_and_serve_all_sidecars() {
@@ -249,7 +66,7 @@ async fn an_older_and_a_newer_replica_lead_once_and_serve_all_sidecars() {
     );
     let delete = ["delete", "authorizationpolicies.security.istio.io", "--all"];
     stage.kubectl.run(&delete).expect("a change");
-    sidecar.told(ResourceType::Workload.into()).await.expect("its stream goes on");
+    sidecar.told(WORKLOAD).await.expect("its stream goes on");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
