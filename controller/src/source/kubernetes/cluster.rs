@@ -151,3 +151,6 @@ struct Closed;
 fn kinds_of_the_mesh() -> Scope {
     Scope { group: "".into(), kind: "kinds of the mesh".into(), namespace: None }
 }
+
+#[cfg(test)]
+mod tests;
