@@ -322,7 +322,7 @@ async fn what_another_replica_has_programmed_is_asked_over_http() {
         &name("weft-controller"),
         [([127, 0, 0, 1], name("other")), ([127, 0, 0, 2], name("me"))],
     ));
-    let mut peers = Peers::new(name("weft-controller"), controller.admin.port(), name("me"));
+    let mut peers = Peers::new("weft-system".into(), controller.admin.port(), name("me"));
     assert!(peers.ask(&world).await, "what it says is news");
     let mut sum = Tallies::new();
     peers.add_to(&mut sum);
