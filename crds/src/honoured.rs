@@ -4,7 +4,7 @@
 //! mean something else than what was written. The README's tables are made from these rules.
 //!
 //! A field counts as written unless it is absent, `null`, `false`, an empty text or an empty list, which all
-//! say the same as leaving it out. An empty object (`fault: {}`) counts as written.
+//! say the same as leaving it out. An empty object (`delegate: {}`) counts as written.
 
 use serde_json::Value;
 
@@ -37,7 +37,8 @@ use When::{Is, IsNot, StartsWith, Written};
 const VIRTUAL_SERVICE: &[(&str, When)] = &[
     ("spec.http[].match[].statPrefix", Written),
     ("spec.http[].delegate", Written),
-    ("spec.http[].fault", Written),
+    ("spec.http[].fault.delay.exponentialDelay", Written),
+    ("spec.http[].fault.abort.http2Error", Written),
     ("spec.http[].mirror", Written),
     ("spec.http[].mirrors", Written),
     ("spec.http[].mirrorPercent", Written),
@@ -206,13 +207,13 @@ mod tests {
     #[test]
     fn paths_are_concrete() {
         let spec = json!({
-            "http": [{}, {"mirror_percent": 5}, {"fault": {}, "corsPolicy": null, "mirrors": []}],
+            "http": [{}, {"mirror_percent": 5}, {"delegate": {}, "corsPolicy": null, "mirrors": []}],
             "tls": [],
             "gateways": ["mesh", "ingress"],
         });
         assert_eq!(
             unhonoured(Kind::VirtualService, &spec),
-            ["spec.http[2].fault", "spec.http[1].mirror_percent"]
+            ["spec.http[2].delegate", "spec.http[1].mirror_percent"]
         );
     }
 

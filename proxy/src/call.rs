@@ -39,6 +39,8 @@ pub struct Call {
     pub hop: Hop,
     /// The client's half of the upgrade that it asks for.
     pub upgrade: Option<OnUpgrade>,
+    /// For how long a fault held it up: no part of its route's time.
+    pub held: Duration,
     recording: Option<Recording>,
 }
 
@@ -49,7 +51,7 @@ impl Call {
         let mut recording = Recording::begin(local, &snapshot, side, parts);
         recording.note_ends(from);
         let (hop, upgrade) = (Hop::default(), parts.extensions.remove());
-        Self { snapshot, hop, upgrade, recording: Some(recording) }
+        Self { snapshot, hop, upgrade, held: Duration::ZERO, recording: Some(recording) }
     }
 
     /// Takes its place among the requests under way.
@@ -71,6 +73,15 @@ impl Call {
     /// When it began.
     pub fn started(&self) -> Instant {
         self.recording.as_ref().map_or_else(Instant::now, Recording::started)
+    }
+
+    /// A fault holds it up for so long.
+    pub fn hold(&mut self, local: &Local, time: Duration) {
+        self.held = time;
+        self.record(|recording| {
+            recording.delayed();
+            recording.span(|span| span.delayed(local.now(), time));
+        });
     }
 
     /// Between whom it is.

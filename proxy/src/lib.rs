@@ -71,6 +71,8 @@ pub mod resolve;
 pub mod attempts;
 /// One request while it is served, and the way of its response.
 pub mod call;
+/// Faults that a route does to requests on purpose.
+pub mod injection;
 /// Requests of the own application.
 pub mod outbound_http;
 /// What the configuration says of requests that come in.

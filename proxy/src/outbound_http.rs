@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use weft_core::http::grpc;
 use weft_core::http::headers::strip_asserted;
 use weft_core::model::address::Meaning;
+use weft_core::model::extras::Extras;
 use weft_core::model::protocol::Protocol;
 use weft_core::model::route::{DirectResponse, HttpAction, Redirect};
 use weft_core::outlier::{self, Outcome};
@@ -39,6 +40,7 @@ use crate::http::mark::mark_request;
 use crate::http::serve::{self, Handle};
 use crate::http::upload::Upload;
 use crate::http::version::HttpVersion;
+use crate::injection::inject;
 use crate::io::Io;
 use crate::local::Local;
 use crate::recording::{Recording, refuse};
@@ -110,11 +112,32 @@ impl OutboundHttp {
         };
         let matched =
             route::find(&port.rules, &RequestView::of(parts)).ok_or(Refusal::from(Reason::NoRoute))?;
+        if let Some(extras) = &matched.rule.rule.extras
+            && let Some(response) = Box::pin(self.extras(call, &found, extras, &matched)).await
+        {
+            return Ok(response);
+        }
         match &matched.rule.rule.action {
             HttpAction::Redirect(redirect) => Ok(self.redirect(call, &found, redirect, &matched, parts)),
             HttpAction::Respond(direct) => Ok(self.respond(call, &found, direct, &matched)),
             HttpAction::Forward(_) => self.forward(call, &found, port.protocol, &matched, parts, body).await,
         }
+    }
+
+    /// What few rules ask for, before the rule's action; the response that takes the action's place, if there is one.
+    async fn extras(
+        &self,
+        call: &mut Call,
+        found: &Found,
+        extras: &Extras,
+        matched: &Matched<'_>,
+    ) -> Option<Response<Body>> {
+        let fault = extras.fault.as_ref()?;
+        call.between(self.scope(call, found, None));
+        call.note(|entry| entry.route_name = Arc::clone(&matched.rule.rule.source.name));
+        let response = inject(&self.local, call, fault).await?;
+        call.span(|span| span.routed(&matched.rule.rule.source, None));
+        Some(call.reply(response, Reason::FaultInjected))
     }
 
     /// What the request means: as the last one did, or looked up.
@@ -294,9 +317,11 @@ impl OutboundHttp {
     }
 }
 
-/// When the request's time is up: the route's timeout, or what a gRPC client allows, the earlier.
+/// When the request's time is up: the route's timeout, or what a gRPC client allows, the earlier. The route's time
+/// begins when a fault lets the request go, the client's when it asked.
 fn deadline(call: &Call, route: Option<Duration>, parts: &Parts) -> Option<Instant> {
     let client = call.is_grpc().then(|| grpc::timeout(&parts.headers)).flatten();
+    let route = route.map(|time| call.held + time);
     let time = route.into_iter().chain(client).min()?;
     Some(call.started() + time)
 }

@@ -105,6 +105,11 @@ impl Recording {
         self.change(|record| record.outcome.reason = Some(reason));
     }
 
+    /// A fault holds it up.
+    pub fn delayed(&mut self) {
+        self.change(|record| record.outcome.delayed = true);
+    }
+
     /// The policy that refused it.
     pub fn denied_by(&mut self, policy: &weft_core::model::name::ObjectName) {
         self.change(|record| record.policy = Some(policy.to_string().into()));

@@ -112,6 +112,8 @@ pub struct Expect {
     pub path: Option<String>,
     /// Where a redirect leads.
     pub location: Option<String>,
+    /// What is done to it on purpose, as `weft explain` says it: `delay 7s for 100%, abort 500 for 10%`; `none`.
+    pub fault: Option<String>,
 }
 
 fn default_namespace() -> String {

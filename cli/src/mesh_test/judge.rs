@@ -33,6 +33,7 @@ pub fn differences(expect: &Expect, all: &Explanation) -> Vec<Difference> {
     different.exact("reason", expect.reason.clone(), all.reason.clone());
     different.exact("path", expect.path.clone(), all.path.clone());
     different.exact("location", expect.location.clone(), all.location.clone());
+    different.exact("fault", expect.fault.clone(), all.fault.clone());
     different.exact("subset", expect.subset.clone(), all.subset.clone());
     let service = all.service.clone().unwrap_or_else(|| "none".to_owned());
     let host = service.split_once('/').map_or(service.as_str(), |(_, host)| host);

@@ -43,7 +43,8 @@ A test is a document beside the manifests, or in a file of its own:
     request: {method: GET, url: http://content-service/api/x, headers: {end-user: premium}}
     expect: {allowed: true, route: 'default/content-service http[0]', subset: v2}
 
-What may be expected: allowed, verdict, status, reason, service, route, subset, weights, policy, path, location. \
+What may be expected: allowed, verdict, status, reason, service, route, subset, weights, policy, path, location, \
+fault. \
 `weft explain -f DIR` tells why something is not as expected.
 
 Exit code: 0 all pass; 1 one fails; 2 something cannot be read.")]

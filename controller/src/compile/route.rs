@@ -87,6 +87,7 @@ fn http_rule(
         action,
         request_headers: rule.request_headers.clone(),
         response_headers: rule.response_headers.clone(),
+        extras: rule.extras.clone(),
     })
 }
 

@@ -228,3 +228,24 @@ fn several_objects_on_one_host_end_in_one_catch_all() {
     let shown: Vec<_> = rules.iter().map(|r| r.source.object.as_ref().unwrap().name.to_string()).collect();
     assert_eq!(shown, ["new", "old"]);
 }
+
+const FAULT: &str = "
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: content}
+spec:
+  hosts: [content-service]
+  http:
+  - fault:
+      delay: {percent: 5, fixedDelay: 1.5s}
+      abort: {grpcStatus: NOT_FOUND, percentage: {value: 0.0003}}
+    route: [{destination: {host: content-service}}]
+";
+
+#[test]
+fn f2_faults_are_told_in_millionths() {
+    let service = service(&world(&[PODS, FAULT]), "client");
+    let extras = service.ports[0].http.rules[0].extras.as_ref().expect("a fault");
+    let fault = extras.fault.as_ref().expect("a fault");
+    assert_eq!(fault.to_string(), "delay 1.5s for 5%, abort NOT_FOUND for 0.0003%");
+}

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use weft_core::matching::StringMatch;
+use weft_core::model::extras::Extras;
 use weft_core::model::route::{
     DirectResponse, HeaderOps, HttpMatch, Redirect, RetryPolicy, Rewrite, RuleSource, TcpMatch,
 };
@@ -40,6 +41,8 @@ pub struct HttpRule {
     pub request_headers: HeaderOps,
     /// `headers.response`.
     pub response_headers: HeaderOps,
+    /// What few rules ask for.
+    pub extras: Option<Box<Extras>>,
 }
 
 /// One block of `match`: for which clients, and what the request must look like.

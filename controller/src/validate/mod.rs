@@ -13,6 +13,8 @@ pub mod bounds;
 pub mod http_match;
 /// What HTTP rules do.
 pub mod http_action;
+/// What few HTTP rules ask for.
+pub mod http_extras;
 /// VirtualServices.
 pub mod virtual_service;
 /// Limits and times of connections.

@@ -117,11 +117,10 @@ fn f5_a_bad_weight_hides_no_other_error() {
 
 #[test]
 fn f5_a_field_that_is_not_honoured_refuses_the_whole_object() {
-    let verdict = virtual_service(
-        "hosts: [a]\nhttp:\n- fault: {abort: {httpStatus: 500}}\n  route:\n  - destination: {host: a}",
-    );
+    let verdict =
+        virtual_service("hosts: [a]\nhttp:\n- delegate: {name: b}\n- route:\n  - destination: {host: a}");
     assert!(verdict.findings.errors.is_empty());
-    assert_eq!(verdict.findings.unhonoured[0].path, "spec.http[0].fault");
+    assert_eq!(verdict.findings.unhonoured[0].path, "spec.http[0].delegate");
     assert!(verdict.fragment.is_none());
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use weft_core::model::extras::Extras;
 use weft_core::model::route::{RuleSource, TcpMatch};
 use weft_crds::shared::Destination as WrittenDestination;
 use weft_crds::virtual_service::l4::{L4Match, RouteDestination, TcpRoute};
@@ -9,7 +10,7 @@ use weft_crds::virtual_service::matching::HttpMatch as WrittenMatch;
 use weft_crds::virtual_service::{HttpRoute, HttpRouteDestination, VirtualService as Written};
 
 use super::findings::Findings;
-use super::{common, http_action, http_match};
+use super::{common, http_action, http_extras, http_match};
 use crate::fragment::meta::{Meta, Selector};
 use crate::fragment::sidecar::host_matches;
 use crate::fragment::virtual_service::{
@@ -109,11 +110,18 @@ impl Reader<'_> {
             matches,
             request_headers: common::request_ops(self.findings, &format!("{path}.headers"), request),
             response_headers: common::response_ops(self.findings, &format!("{path}.headers"), response),
+            extras: self.extras(&path, rule),
             // Last: one look finds all that is wrong.
             action: self.action(&path, rule)?,
         };
         // Every block speaks of gateways: no sidecar has the rule.
         (!elsewhere).then_some(made)
+    }
+
+    fn extras(&mut self, path: &str, rule: &HttpRoute) -> Option<Box<Extras>> {
+        let fault = rule.fault.as_ref();
+        let fault = fault.and_then(|it| http_extras::fault(self.findings, &format!("{path}.fault"), it));
+        Extras { fault }.boxed()
     }
 
     fn source(&self, path: &str, name: &str) -> RuleSource {

@@ -139,9 +139,9 @@ mod tests {
     #[test]
     fn what_is_not_honoured_yet_is_refused_in_our_group_and_told_of_istios() {
         let world = World::default();
-        let spec = json!({"hosts": ["a"], "http": [{"fault": {"abort": {"httpStatus": 500}}, "route": [{"destination": {"host": "a"}}]}]});
+        let spec = json!({"hosts": ["a"], "http": [{"delegate": {"name": "b"}}]});
         let ours = review(&request("networking.weft.dev", "VirtualService", spec), &world);
-        assert_eq!(ours.denied.as_deref(), Some("spec.http[0].fault: is not honoured yet"));
+        assert_eq!(ours.denied.as_deref(), Some("spec.http[0].delegate: is not honoured yet"));
         let later = review(&request("networking.istio.io", "ServiceEntry", json!({"hosts": ["x"]})), &world);
         assert_eq!(later.denied, None);
         assert!(later.warnings[0].contains("ServiceEntry"), "{:?}", later.warnings);

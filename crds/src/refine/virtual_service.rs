@@ -9,6 +9,7 @@ use super::{Add, Table};
 const PORT: &[Add] = &[Range(1, 65_535)];
 const WEIGHT: &[Add] = &[Range(0, 4_294_967_295)];
 const PERCENT: &[Add] = &[Range(0, 100)];
+const FINE_PERCENT: &[Add] = &[Rule("self == 0.0 || self >= 0.0001", "is too small; the least is 0.0001")];
 const LABELS: &[Add] = &[Entries(64)];
 const CHANGES: &[Add] = &[Entries(128)];
 const DESTINATION: &[Add] = &[Required(&["host"])];
@@ -146,7 +147,19 @@ pub(super) const OURS: Table = &[
     ("http[].headers.response.remove", &[Items(128)]),
     ("http[].mirrors", &[Items(16)]),
     ("http[].fault", &[NotEmpty]),
+    ("http[].fault.delay", &[Required(&["fixedDelay"])]),
+    ("http[].fault.delay.percent", PERCENT),
     ("http[].fault.delay.fixedDelay", &[Positive]),
+    ("http[].fault.delay.percentage.value", FINE_PERCENT),
+    (
+        "http[].fault.abort",
+        &[Rule(
+            "has(self.httpStatus) || has(self.grpcStatus) || has(self.http2Error)",
+            "does nothing; write httpStatus or grpcStatus",
+        )],
+    ),
+    ("http[].fault.abort.httpStatus", &[Range(200, 599)]),
+    ("http[].fault.abort.percentage.value", FINE_PERCENT),
     ("tls", &[Items(1024)]),
     ("tls[].match", &[Between(1, 64)]),
     ("tls[].match[].sniHosts", &[Between(1, 256)]),

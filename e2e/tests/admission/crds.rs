@@ -182,6 +182,24 @@ fn senseless_virtual_services_more() -> Vec<Senseless> {
     vec![
         (
             Kind::VirtualService,
+            route(|r| r["fault"] = json!({})),
+            "spec.http[0].fault",
+            "should have at least 1 properties",
+        ),
+        (
+            Kind::VirtualService,
+            route(|r| r["fault"] = json!({"abort": {"percentage": {"value": 5}}})),
+            "spec.http[0].fault.abort",
+            "does nothing; write httpStatus or grpcStatus",
+        ),
+        (
+            Kind::VirtualService,
+            route(|r| r["fault"] = json!({"delay": {"fixedDelay": "1s", "percentage": {"value": 0.00001}}})),
+            "spec.http[0].fault.delay.percentage.value",
+            "is too small; the least is 0.0001",
+        ),
+        (
+            Kind::VirtualService,
             route(|r| r["match"] = json!([{"uri": {}}])),
             "spec.http[0].match[0].uri",
             "says nothing",

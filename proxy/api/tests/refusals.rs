@@ -32,6 +32,7 @@ fn service() -> pb::Service {
         action: HttpAction::Forward(Box::new(Forward::to(cluster_name()))),
         request_headers: HeaderOps::default(),
         response_headers: HeaderOps::default(),
+        extras: None,
     };
     let destination = weft_core::model::route::TcpDestination { cluster: cluster_name(), weight: 1 };
     let tcp = TcpRule { source: source(), matches: Vec::new(), destinations: vec![destination] };
@@ -159,6 +160,22 @@ fn f3_weights() {
     assert_eq!(refused(&[u32::MAX, 1]), format!("{path}the weights' sum, 4294967296, does not fit 32 bits"));
     let error = refused_service(|service| service.ports[0].tcp[0].destinations[0].weight = 0);
     assert_eq!(error.to_string(), "ports[0].tcp[0].destinations: all weights are 0");
+}
+
+#[test]
+fn faults() {
+    let refused = |delay, abort| refused_rule(|rule| rule.fault = Some(pb::Fault { delay, abort }));
+    let path = "ports[0].http[0].fault";
+    assert_eq!(refused(None, None), format!("{path}: empty"));
+    let delay = |share, nanos| refused(Some(pb::Delay { share, nanos }), None);
+    assert_eq!(delay(1_000_001, 1), format!("{path}.delay.share: 1000001 is more than a million"));
+    assert_eq!(delay(1, 0), format!("{path}.delay.nanos: zero"));
+    let abort = |with| refused(None, Some(pb::Abort { share: 1, with }));
+    assert_eq!(abort(None), format!("{path}.abort: says nothing that this version knows"));
+    let http = abort(Some(pb::abort::With::HttpStatus(600)));
+    assert!(http.starts_with(&format!("{path}.abort.http_status: ")), "{http}");
+    let grpc = abort(Some(pb::abort::With::GrpcStatus(17)));
+    assert_eq!(grpc, format!("{path}.abort.grpc_status: 17 is more than 16"));
 }
 
 #[test]

@@ -167,6 +167,7 @@ fn rule(matches: Vec<HttpMatch>, to: &[(&str, u32)]) -> HttpRule {
         action: HttpAction::Forward(Box::new(Forward { destinations, ..Forward::to(cluster(None).name) })),
         request_headers: HeaderOps::default(),
         response_headers: HeaderOps::default(),
+        extras: None,
     }
 }
 

@@ -98,6 +98,7 @@ pub(crate) fn rule(matches: Vec<HttpMatch>, to: &[(&str, Option<&str>, u32)]) ->
         action: HttpAction::Forward(Box::new(forward)),
         request_headers: HeaderOps::default(),
         response_headers: HeaderOps::default(),
+        extras: None,
     }
 }
 

@@ -65,7 +65,7 @@ pub enum Reason {
     DirectResponse,
     /// A route redirected.
     Redirect,
-    /// A fault was injected.
+    /// A fault of the route answered (`fault.abort`).
     FaultInjected,
     /// The sidecar is draining.
     Draining,

@@ -31,7 +31,19 @@ pub fn answer(reason: Reason, asker: Asker) -> Response<Body> {
 
 /// The answer for a reason, with a status that says more (501, 505 for what [`Reason::BadRequest`] covers).
 pub fn answer_with(reason: Reason, status: StatusCode, asker: Asker) -> Response<Body> {
-    let mut response = if asker.grpc { in_grpc(reason, status) } else { in_http(reason, status) };
+    let response = match asker.grpc {
+        true => in_grpc(reason, grpc::status_of(status)),
+        false => in_http(reason, status),
+    };
+    told(response, reason, asker)
+}
+
+/// The answer for a reason to a gRPC client, with a gRPC status that is not its HTTP status's.
+pub fn answer_in_grpc(reason: Reason, status: u8, asker: Asker) -> Response<Body> {
+    told(in_grpc(reason, status), reason, asker)
+}
+
+fn told(mut response: Response<Body>, reason: Reason, asker: Asker) -> Response<Body> {
     let headers = response.headers_mut();
     if asker.trusted {
         headers.insert(REASON, HeaderValue::from_static(reason.name()));
@@ -61,11 +73,11 @@ fn in_http(reason: Reason, status: StatusCode) -> Response<Body> {
 }
 
 /// A response without messages, all of it in the headers ("Trailers-Only" of the gRPC protocol).
-fn in_grpc(reason: Reason, status: StatusCode) -> Response<Body> {
+fn in_grpc(reason: Reason, status: u8) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert("grpc-status", HeaderValue::from(u16::from(grpc::status_of(status))));
+    headers.insert("grpc-status", HeaderValue::from(u16::from(status)));
     headers.insert("grpc-message", HeaderValue::from_static(text(reason)));
     response
 }
@@ -98,7 +110,9 @@ fn text(reason: Reason) -> &'static str {
         Reason::ApplicationUnreachable => "the application cannot be reached",
         Reason::NotSent => "the application no longer takes requests",
         Reason::Draining | Reason::Overloaded => "the sidecar takes no more requests",
-        Reason::DirectResponse | Reason::Redirect | Reason::FaultInjected => "",
+        // Envoy's words, which people look for.
+        Reason::FaultInjected => "fault filter abort",
+        Reason::DirectResponse | Reason::Redirect => "",
         _ => "internal error",
     }
 }

@@ -182,8 +182,8 @@ mod tests {
         let policy = is_there().then(|| text.into());
         let reason = is_there().then(|| Reason::ALL[end.1 % Reason::ALL.len()]);
         let protocol = if is_there() { AppProtocol::Grpc } else { AppProtocol::Http };
-        let outcome =
-            Outcome { protocol, status: end.0 % 600, grpc_status: is_there().then_some(13), reason };
+        let grpc_status = is_there().then_some(13);
+        let outcome = Outcome { protocol, status: end.0 % 600, grpc_status, reason, delayed: is_there() };
         entry.end(outcome, policy, Duration::from_millis(end.1 as u64));
         entry
     }

@@ -84,6 +84,8 @@ pub struct Outcome {
     pub grpc_status: Option<u8>,
     /// Why the mesh answered itself: `response_flags`.
     pub reason: Option<Reason>,
+    /// Whether a fault held it up: `response_flags`.
+    pub delayed: bool,
 }
 
 /// All labels that requests between two workloads share.
@@ -162,9 +164,32 @@ impl ScopeRef<'_> {
 }
 
 impl Outcome {
+    /// `response_flags`: Envoy's, `-` for none, `DI` first for what a fault held up.
+    pub fn flags(&self) -> &'static str {
+        let flag = self.reason.map_or("-", Reason::flag);
+        if self.delayed { with_delay(flag) } else { flag }
+    }
+
     /// The outcome that stands for this one where series are no longer told apart.
     pub(super) fn coarse(self) -> Self {
-        Self { status: self.status / 100 * 100, grpc_status: None, reason: None, ..self }
+        Self { status: self.status / 100 * 100, grpc_status: None, reason: None, delayed: false, ..self }
+    }
+}
+
+/// The flag of a delay before that of what ended the request afterwards.
+#[cold]
+fn with_delay(flag: &'static str) -> &'static str {
+    match flag {
+        "FI" => "DI,FI",
+        "NC" => "DI,NC",
+        "UC" => "DI,UC",
+        "UF" => "DI,UF",
+        "UH" => "DI,UH",
+        "UO" => "DI,UO",
+        "UT" => "DI,UT",
+        "UPE" => "DI,UPE",
+        "SI" => "DI,SI",
+        _ => "DI",
     }
 }
 
@@ -188,7 +213,7 @@ impl ScopeLabels {
         label(&mut text, "request_protocol", protocol);
         label(&mut text, "response_code", &outcome.status.to_string());
         label(&mut text, "grpc_response_status", &grpc);
-        label(&mut text, "response_flags", outcome.reason.map_or("-", Reason::flag));
+        label(&mut text, "response_flags", outcome.flags());
         text
     }
 

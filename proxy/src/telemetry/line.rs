@@ -272,7 +272,7 @@ fn simple_text(entry: &AccessEntry, simple: Simple) -> Shown<'_> {
     match simple {
         Simple::Protocol => plain(entry.protocol),
         Simple::ResponseCodeDetails => plain(entry.details()),
-        Simple::ResponseFlags => plain(entry.outcome.reason.map_or("-", Reason::flag)),
+        Simple::ResponseFlags => plain(entry.outcome.flags()),
         Simple::Reason => plain(entry.outcome.reason.map_or("", Reason::name)),
         // An identity has letters, digits and a few signs that need no care.
         Simple::DownstreamPeerUriSan => plain(entry.source_principal.as_ref().map_or("", |id| id.as_str())),

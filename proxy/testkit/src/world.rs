@@ -7,6 +7,7 @@ use weft_core::identity::{SpiffeId, TrustDomain};
 use weft_core::model::address::{Address, Meaning, ServicePortRef};
 use weft_core::model::cluster::Cluster;
 use weft_core::model::endpoint::{Endpoint, EndpointSlice};
+use weft_core::model::extras::Extras;
 use weft_core::model::metadata::{Locality, WorkloadMetadata};
 use weft_core::model::name::{AddressKey, ClusterName, ServiceName, SliceName};
 use weft_core::model::policy::AuthorizationPolicy;
@@ -96,6 +97,15 @@ impl World {
         self.rule(rule(Vec::new(), HttpAction::Forward(Box::new(forward))))
     }
 
+    /// What the rule added last asks for beside its action.
+    #[must_use]
+    pub fn extras(mut self, extras: Extras) -> Self {
+        let service = self.services.last_mut().expect("a service");
+        let rule = service.ports[0].http.rules.last_mut().expect("a rule");
+        Arc::make_mut(rule).extras = extras.boxed();
+        self
+    }
+
     /// Adds a policy for what comes in.
     #[must_use]
     pub fn policy(mut self, policy: AuthorizationPolicy) -> Self {
@@ -154,6 +164,7 @@ pub fn rule(matches: Vec<HttpMatch>, action: HttpAction) -> HttpRule {
         action,
         request_headers: HeaderOps::default(),
         response_headers: HeaderOps::default(),
+        extras: None,
     }
 }
 

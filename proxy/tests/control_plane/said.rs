@@ -65,6 +65,7 @@ pub(super) fn service(name: &str, to: &[&str]) -> Service {
             action: HttpAction::Forward(Box::new(Forward::to(cluster_name(to)))),
             request_headers: HeaderOps::default(),
             response_headers: HeaderOps::default(),
+            extras: None,
         })
     };
     let port = ServicePort {

@@ -1,6 +1,7 @@
 //! The request path on loopback, named after the bad inputs and faults that it must withstand.
 
 mod bed;
+mod extras;
 mod floods;
 mod frames;
 mod framing;

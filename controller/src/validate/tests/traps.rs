@@ -202,3 +202,50 @@ fn p_listeners_of_sidecars() {
     assert_eq!(sidecar(&format!("egress: [{listener}, {{hosts: ['*/*']}}]")), [""; 0]);
     assert!(sidecar("egress: [{hosts: [a]}]")[0].contains("has no namespace"));
 }
+
+fn harmed(fault: &str) -> Vec<String> {
+    routed(&format!("  fault: {fault}"))
+}
+
+#[test]
+fn f2_faults_that_make_no_sense() {
+    let path = "spec.http[0].fault";
+    for (fault, field, reason) in [
+        ("{}", "", "says nothing; write delay or abort"),
+        ("{delay: {percent: 10}}", ".delay.fixedDelay", "missing"),
+        ("{delay: {fixedDelay: 1us, percent: 10}}", ".delay.fixedDelay", "the least is 1ms"),
+        ("{delay: {fixedDelay: 1s, percent: 101}}", ".delay.percent", "101"),
+        ("{delay: {exponentialDelay: 1s, percent: 1}}", ".delay.exponentialDelay", "write fixedDelay"),
+        ("{abort: {percentage: {value: 1}}}", ".abort", "does nothing; write httpStatus or grpcStatus"),
+        ("{abort: {httpStatus: 500, grpcStatus: OK}}", ".abort", "says two things"),
+        ("{abort: {httpStatus: 600}}", ".abort.httpStatus", "600"),
+        ("{abort: {grpcStatus: '14'}}", ".abort.grpcStatus", "UNAVAILABLE"),
+        ("{abort: {http2Error: REFUSED_STREAM}}", ".abort.http2Error", "write httpStatus or grpcStatus"),
+        (
+            "{abort: {httpStatus: 500, percentage: {value: 100.5}}}",
+            ".abort.percentage.value",
+            "from 0 to 100",
+        ),
+        ("{abort: {httpStatus: 500, percentage: {value: 0.00005}}}", ".abort.percentage.value", "0.0001"),
+    ] {
+        let said = harmed(fault);
+        assert!(
+            said.iter().any(|s| s.starts_with(&format!("{path}{field}: ")) && s.contains(reason)),
+            "{fault}: {said:?}"
+        );
+    }
+    assert_eq!(harmed("{delay: {fixedDelay: 1s, percent: 10}, abort: {grpcStatus: UNAVAILABLE}}"), [""; 0]);
+    assert!(
+        rule("- redirect: {uri: /x}\n  fault: {delay: {fixedDelay: 1s}}")[0]
+            .contains("has no meaning beside redirect")
+    );
+}
+
+#[test]
+fn f2_a_fault_without_percentage_does_nothing_and_is_warned_about() {
+    let verdict = virtual_service(
+        "hosts: [a]\nhttp:\n- fault: {abort: {httpStatus: 500}}\n  route: [{destination: {host: a}}]",
+    );
+    assert_eq!(errors(&verdict), [""; 0]);
+    assert!(warnings(&verdict)[0].starts_with("spec.http[0].fault.abort.percentage: missing, which is 0%"));
+}

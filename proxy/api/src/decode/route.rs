@@ -8,6 +8,7 @@ use weft_core::model::route::{
 };
 
 use super::common::{cluster_name, object_name, string_match};
+use super::extras::extras;
 use super::value::{
     At, Result, chosen, duration, fail, header_name, header_value, host, list, network, number, optional,
     port, required, span, status, text, word,
@@ -23,6 +24,7 @@ pub(super) fn http_rule(rule: &pb::HttpRule) -> Result<HttpRule> {
         action: chosen(rule.action.as_ref()).and_then(action)?,
         request_headers: header_ops(rule.request_headers.as_ref()).at("request_headers")?,
         response_headers: header_ops(rule.response_headers.as_ref()).at("response_headers")?,
+        extras: extras(rule)?,
     })
 }
 

@@ -5,6 +5,7 @@ mod address;
 mod endpoints;
 mod cluster;
 mod policy;
+mod extras;
 mod route;
 mod service;
 mod telemetry;

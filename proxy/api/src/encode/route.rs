@@ -9,6 +9,7 @@ use weft_core::model::route::{
 };
 
 use super::common::{cluster_name, nanos, network, object_name, optional_text, string_match, texts};
+use super::extras;
 use crate::pb::config as pb;
 
 pub(super) fn http_rule(rule: &HttpRule) -> pb::HttpRule {
@@ -18,6 +19,7 @@ pub(super) fn http_rule(rule: &HttpRule) -> pb::HttpRule {
         action: Some(action(&rule.action)),
         request_headers: header_ops(&rule.request_headers),
         response_headers: header_ops(&rule.response_headers),
+        fault: rule.extras.as_ref().and_then(|extras| extras.fault.as_ref()).map(extras::fault),
     }
 }
 

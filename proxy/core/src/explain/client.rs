@@ -104,6 +104,7 @@ fn begin(workload: &Workload, identity: Option<String>) -> ClientSide {
         service: None,
         port: None,
         route: None,
+        fault: None,
         answer: None,
         refused: None,
         branches: Vec::new(),

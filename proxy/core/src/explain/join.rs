@@ -24,6 +24,9 @@ pub struct Explanation {
     pub port: Option<u16>,
     /// The rule.
     pub route: Option<RouteTaken>,
+    /// What is done to it on purpose: `delay 7s for 100%, abort 500 for 10%`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<String>,
     /// The subset.
     pub subset: Option<String>,
     /// The endpoints, and why some are out.
@@ -121,6 +124,7 @@ fn begun(client: &ClientSide, notes: Vec<String>) -> Explanation {
         service: client.service.clone(),
         port: client.port,
         route: client.route.clone(),
+        fault: client.fault.clone(),
         subset: None,
         endpoints: Vec::new(),
         policy: None,

@@ -18,7 +18,7 @@ use crate::upstream::{ClusterState, Nanos};
 
 use super::branch::{Way, branch};
 use super::told::{Branch, ClientSide, OwnAnswer, Refused, RouteTaken, Sent, Step};
-use super::{bytes, costs, rules, words};
+use super::{bytes, costs, extras, rules, words};
 
 /// A request that is asked about.
 #[derive(Clone, Debug)]
@@ -105,7 +105,10 @@ impl Look<'_> {
         };
         told.route = Some(rules::route_of(&matched));
         told.steps.push(Step::client("route", rules::taken(&matched)));
-        self.act(told, state, &matched, parts);
+        extras::tell(told, &matched, parts);
+        if told.answer.is_none() {
+            self.act(told, state, &matched, parts);
+        }
         Ok(())
     }
 

@@ -22,6 +22,8 @@ pub mod policy;
 mod branch;
 /// Rules in words.
 mod rules;
+/// What few rules ask for.
+mod extras;
 /// A request on its way.
 mod look;
 /// The client's side.

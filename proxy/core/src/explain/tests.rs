@@ -8,6 +8,7 @@ use crate::identity::{SpiffeId, TrustDomain};
 use crate::matching::{StringMatch, Wildcard};
 use crate::model::address::{Address, HostBinding, Meaning, ServicePortRef};
 use crate::model::endpoint::Endpoint;
+use crate::model::extras::{Abort, AbortWith, Extras, Fault, Share};
 use crate::model::name::{AddressKey, ObjectName, ResourceName};
 use crate::model::policy::{Action, AuthorizationPolicy, Operation, Rule, Source, ValueMatch};
 use crate::model::protocol::Protocol;
@@ -233,6 +234,26 @@ fn what_a_route_answers_is_no_refusal() {
     let told = explained(&snapshot(vec![answer], &[], vec![]), &get("/", &[]), &workload("web", vec![]));
     assert_eq!((told.verdict, told.status), (Verdict::Answered, Some(418)));
     assert_eq!(told.reason.as_deref(), Some("direct_response"));
+}
+
+#[test]
+fn f2_faults_are_told_and_one_for_everybody_is_the_answer() {
+    let fault = |millionths| {
+        let share = Share::of_millionths(millionths).unwrap();
+        let abort = Some(Abort { share, with: AbortWith::Grpc(14) });
+        let extras = Extras { fault: Some(Fault { delay: None, abort }) };
+        let rule = HttpRule { extras: extras.boxed(), ..rule(vec![], &[("web", None, 1)]) };
+        snapshot(vec![rule], &[], vec![meshed(1, "v1", "web")])
+    };
+    let some = explained(&fault(100_000), &get("/", &[]), &workload("web", vec![]));
+    assert_eq!((some.verdict, some.reason.as_deref()), (Verdict::Forwarded, None));
+    assert_eq!(some.fault.as_deref(), Some("abort UNAVAILABLE for 10%"));
+    let all = explained(&fault(1_000_000), &get("/", &[]), &workload("web", vec![]));
+    assert_eq!((all.verdict, all.status), (Verdict::Answered, Some(503)));
+    assert_eq!(all.reason.as_deref(), Some("fault_injected"));
+    assert!(all.destinations.is_empty());
+    let grpc = get("/", &[("content-type", "application/grpc")]);
+    assert_eq!(explained(&fault(1_000_000), &grpc, &workload("web", vec![])).status, Some(200));
 }
 
 #[test]

@@ -14,7 +14,7 @@ pub enum Verdict {
     Forwarded,
     /// The mesh refuses it.
     Refused,
-    /// A route answers it: a redirect, a direct response.
+    /// A route answers it: a redirect, a direct response, a fault.
     Answered,
 }
 
@@ -72,7 +72,7 @@ pub struct Refused {
 /// What the mesh answers by itself because a route says so.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OwnAnswer {
-    /// `direct_response`, `redirect`.
+    /// `direct_response`, `redirect`, `fault_injected`.
     pub reason: String,
     /// The status.
     pub status: u16,
@@ -163,6 +163,9 @@ pub struct ClientSide {
     pub port: Option<u16>,
     /// The rule.
     pub route: Option<RouteTaken>,
+    /// What is done to it on purpose: `delay 7s for 100%, abort 500 for 10%`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<String>,
     /// What the mesh answers.
     pub answer: Option<OwnAnswer>,
     /// Why the request goes nowhere.

@@ -74,6 +74,24 @@ pub fn status_of(http: StatusCode) -> u8 {
     }
 }
 
+/// The HTTP status that stands for a `grpc-status`, for a client that does not speak gRPC (as the API of Google Cloud
+/// maps them).
+pub fn http_status_of(grpc: u8) -> StatusCode {
+    match grpc {
+        0 => StatusCode::OK,
+        3 | 9 | 11 => StatusCode::BAD_REQUEST,
+        4 => StatusCode::GATEWAY_TIMEOUT,
+        5 => StatusCode::NOT_FOUND,
+        6 | 10 => StatusCode::CONFLICT,
+        7 => StatusCode::FORBIDDEN,
+        8 => StatusCode::TOO_MANY_REQUESTS,
+        12 => StatusCode::NOT_IMPLEMENTED,
+        14 => StatusCode::SERVICE_UNAVAILABLE,
+        16 => StatusCode::UNAUTHORIZED,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
 /// The `grpc-status` in headers or trailers; `None` when absent or no number.
 pub fn status(headers: &HeaderMap) -> Option<u32> {
     headers.get(STATUS)?.to_str().ok()?.trim().parse().ok()

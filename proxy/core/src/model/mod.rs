@@ -19,6 +19,8 @@ pub mod cluster;
 pub mod endpoint;
 /// Authorization policies.
 pub mod policy;
+/// What few route rules ask for.
+pub mod extras;
 /// Route rules: what a request must look like and what is done with it.
 pub mod route;
 /// Services: ports, routes, clusters.

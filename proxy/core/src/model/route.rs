@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use ipnet::IpNet;
 
+use super::extras::Extras;
 use super::name::{ClusterName, ObjectName};
 use crate::matching::{StringMatch, Substitution};
 
@@ -30,6 +31,8 @@ pub struct HttpRule {
     pub request_headers: HeaderOps,
     /// `headers.response` of the rule.
     pub response_headers: HeaderOps,
+    /// What few rules ask for; `None`: nothing of it.
+    pub extras: Option<Box<Extras>>,
 }
 
 /// The VirtualService and the place in it.

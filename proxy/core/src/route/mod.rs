@@ -25,6 +25,8 @@ pub mod rewrite;
 pub mod redirect;
 /// Header operations, and the authority that is sent.
 pub mod headers;
+/// Which requests are harmed on purpose.
+pub mod fault;
 
 /// A request as rules see it.
 #[derive(Clone, Copy, Debug)]

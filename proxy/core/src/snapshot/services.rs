@@ -87,6 +87,7 @@ fn to_itself(cluster: ClusterName) -> HttpRule {
         action: HttpAction::Forward(Box::new(Forward::to(cluster))),
         request_headers: HeaderOps::default(),
         response_headers: HeaderOps::default(),
+        extras: None,
     }
 }
 

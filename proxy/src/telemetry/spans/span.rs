@@ -152,6 +152,13 @@ impl Span {
         self.happened(story);
     }
 
+    /// A fault holds it up.
+    pub fn delayed(&mut self, at: SystemTime, time: Duration) {
+        let mut story = Story::new(true);
+        story.delay(at, time);
+        self.happened(story);
+    }
+
     fn peer(&mut self, address: SocketAddr) {
         self.attributes.push(KeyValue::new("network.peer.address", address.ip().to_string()));
         self.attributes.push(KeyValue::new("network.peer.port", i64::from(address.port())));
@@ -212,7 +219,7 @@ impl Span {
     }
 
     fn put_end(&mut self, end: &SpanEnd) {
-        let Outcome { status, grpc_status, reason, protocol } = end.outcome;
+        let Outcome { status, grpc_status, reason, protocol, .. } = end.outcome;
         let mut put = |key: &'static str, value: Value| self.attributes.push(KeyValue::new(key, value));
         if status > 0 {
             put("http.response.status_code", i64::from(status).into());
@@ -225,7 +232,9 @@ impl Span {
         }
         if let Some(reason) = reason {
             put("weft.reason", reason.name().into());
-            put("weft.response_flags", reason.flag().into());
+        }
+        if reason.is_some() || end.outcome.delayed {
+            put("weft.response_flags", end.outcome.flags().into());
         }
         if let Some(policy) = &end.policy {
             put("weft.policy", Arc::clone(policy).into());

@@ -1,7 +1,7 @@
 //! What happens to a request on its way, as events of its span. Of a request that is not traced nothing is kept.
 
 use std::net::SocketAddr;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use opentelemetry::KeyValue;
 use opentelemetry::trace::Event;
@@ -42,6 +42,11 @@ impl Story {
     /// A time was up: `timeout` of the whole request, `per_try_timeout` of one try.
     pub fn timeout(&mut self, at: SystemTime, endpoint: SocketAddr, reason: &'static str) {
         self.tell("timeout", at, || vec![KeyValue::new("weft.reason", reason), peer(endpoint)]);
+    }
+
+    /// A fault of its route holds it up.
+    pub fn delay(&mut self, at: SystemTime, time: Duration) {
+        self.tell("fault_delay", at, || vec![KeyValue::new("weft.fault.delay_seconds", time.as_secs_f64())]);
     }
 
     fn tell(&mut self, name: &'static str, at: SystemTime, what: impl FnOnce() -> Vec<KeyValue>) {

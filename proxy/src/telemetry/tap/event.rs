@@ -85,7 +85,7 @@ impl Event {
             request_bytes: entry.bytes_received,
             response_bytes: entry.bytes_sent,
             reason: reason.map(Reason::name),
-            flags: reason.map_or("-", Reason::flag),
+            flags: entry.outcome.flags(),
             policy: entry.policy.as_deref(),
             route: known(&entry.route_name),
             cluster: entry.upstream_cluster.as_ref().map(|cluster| cluster.name.to_string()),

@@ -10,6 +10,8 @@ pub mod endpoint;
 pub mod cluster;
 /// Policies.
 pub mod policy;
+/// What few route rules ask for.
+pub mod extras;
 /// Route rules.
 pub mod route;
 /// Services.

@@ -10,6 +10,7 @@ use weft_core::model::route::{
     RedirectPath, RedirectPort, RetryOn, RetryPolicy, Rewrite, RuleSource, TcpDestination, TcpMatch, TcpRule,
 };
 
+use super::extras::extras;
 use super::value::{
     cluster_name, duration, header_name, header_value, host, network, object_name, pattern, port, span,
     string_match, text, word,
@@ -17,13 +18,14 @@ use super::value::{
 
 /// A rule for HTTP requests.
 pub fn http_rule() -> impl Strategy<Value = HttpRule> {
-    let parts = (source(), vec(http_match(), 0..3), action(), header_ops(), header_ops());
-    parts.prop_map(|(source, matches, action, request_headers, response_headers)| HttpRule {
+    let parts = (source(), vec(http_match(), 0..3), action(), header_ops(), header_ops(), extras());
+    parts.prop_map(|(source, matches, action, request_headers, response_headers, extras)| HttpRule {
         source,
         matches,
         action,
         request_headers,
         response_headers,
+        extras,
     })
 }
 

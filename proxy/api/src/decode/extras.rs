@@ -1,0 +1,43 @@
+//! What few route rules ask for.
+
+use weft_core::model::extras::{Abort, AbortWith, Delay, Extras, Fault, Share};
+
+use super::value::{At, Result, at_most, chosen, fail, number, optional, required, span, status};
+use crate::pb::config as pb;
+
+/// The highest gRPC status: UNAUTHENTICATED.
+const LAST_GRPC_STATUS: u32 = 16;
+
+pub(super) fn extras(rule: &pb::HttpRule) -> Result<Option<Box<Extras>>> {
+    Ok(Extras { fault: optional("fault", rule.fault.as_ref(), fault)? }.boxed())
+}
+
+fn fault(it: &pb::Fault) -> Result<Fault> {
+    let fault = Fault {
+        delay: optional("delay", it.delay.as_ref(), delay)?,
+        abort: optional("abort", it.abort.as_ref(), abort)?,
+    };
+    if fault == Fault::default() { fail("empty") } else { Ok(fault) }
+}
+
+fn delay(it: &pb::Delay) -> Result<Delay> {
+    Ok(Delay { share: share(it.share).at("share")?, time: span(it.nanos).at("nanos")? })
+}
+
+fn abort(it: &pb::Abort) -> Result<Abort> {
+    Ok(Abort {
+        share: share(it.share).at("share")?,
+        with: match chosen(it.with.as_ref())? {
+            pb::abort::With::HttpStatus(code) => AbortWith::Http(status(*code, 200..=599).at("http_status")?),
+            pb::abort::With::GrpcStatus(code) => {
+                let code = at_most(LAST_GRPC_STATUS, *code).and_then(number);
+                AbortWith::Grpc(code.at("grpc_status")?)
+            }
+        },
+    })
+}
+
+fn share(millionths: u32) -> Result<Share> {
+    let share = Share::of_millionths(millionths);
+    required(share.as_ref()).copied().or_else(|_| fail(format!("{millionths} is more than a million")))
+}
