@@ -39,8 +39,8 @@ pub struct Call {
     pub hop: Hop,
     /// The client's half of the upgrade that it asks for.
     pub upgrade: Option<OnUpgrade>,
-    /// For how long a fault held it up: no part of its route's time.
-    pub held: Duration,
+    /// For how many milliseconds a fault held it up: no part of its route's time.
+    pub held_ms: u32,
     recording: Option<Recording>,
 }
 
@@ -51,7 +51,7 @@ impl Call {
         let mut recording = Recording::begin(local, &snapshot, side, parts);
         recording.note_ends(from);
         let (hop, upgrade) = (Hop::default(), parts.extensions.remove());
-        Self { snapshot, hop, upgrade, held: Duration::ZERO, recording: Some(recording) }
+        Self { snapshot, hop, upgrade, held_ms: 0, recording: Some(recording) }
     }
 
     /// Takes its place among the requests under way.
@@ -77,7 +77,7 @@ impl Call {
 
     /// A fault holds it up for so long.
     pub fn hold(&mut self, local: &Local, time: Duration) {
-        self.held = time;
+        self.held_ms = time.as_millis().try_into().unwrap_or(u32::MAX);
         self.record(|recording| {
             recording.delayed();
             recording.span(|span| span.delayed(local.now(), time));

@@ -112,16 +112,49 @@ impl OutboundHttp {
         };
         let matched =
             route::find(&port.rules, &RequestView::of(parts)).ok_or(Refusal::from(Reason::NoRoute))?;
+        if matched.rule.rule.extras.is_some() {
+            return Box::pin(self.after_extras(call, &found, port.protocol, matched, parts, body)).await;
+        }
+        if let Some(response) = self.at_once(call, &found, &matched, parts) {
+            return Ok(response);
+        }
+        self.forward(call, &found, port.protocol, &matched, parts, body).await
+    }
+
+    /// The response of a rule that forwards nothing.
+    fn at_once(
+        &self,
+        call: &mut Call,
+        found: &Found,
+        matched: &Matched<'_>,
+        parts: &Parts,
+    ) -> Option<Response<Body>> {
+        match &matched.rule.rule.action {
+            HttpAction::Redirect(redirect) => Some(self.redirect(call, found, redirect, matched, parts)),
+            HttpAction::Respond(direct) => Some(self.respond(call, found, direct, matched)),
+            HttpAction::Forward(_) => None,
+        }
+    }
+
+    /// What a rule does that asks for more than its action. Few rules do: whoever calls it boxes it.
+    async fn after_extras(
+        &self,
+        call: &mut Call,
+        found: &Found,
+        protocol: Protocol,
+        matched: Matched<'_>,
+        parts: &mut Parts,
+        body: Incoming,
+    ) -> Answer {
         if let Some(extras) = &matched.rule.rule.extras
-            && let Some(response) = Box::pin(self.extras(call, &found, extras, &matched)).await
+            && let Some(response) = self.extras(call, found, extras, &matched).await
         {
             return Ok(response);
         }
-        match &matched.rule.rule.action {
-            HttpAction::Redirect(redirect) => Ok(self.redirect(call, &found, redirect, &matched, parts)),
-            HttpAction::Respond(direct) => Ok(self.respond(call, &found, direct, &matched)),
-            HttpAction::Forward(_) => self.forward(call, &found, port.protocol, &matched, parts, body).await,
+        if let Some(response) = self.at_once(call, found, &matched, parts) {
+            return Ok(response);
         }
+        self.forward(call, found, protocol, &matched, parts, body).await
     }
 
     /// What few rules ask for, before the rule's action; the response that takes the action's place, if there is one.
@@ -321,7 +354,7 @@ impl OutboundHttp {
 /// begins when a fault lets the request go, the client's when it asked.
 fn deadline(call: &Call, route: Option<Duration>, parts: &Parts) -> Option<Instant> {
     let client = call.is_grpc().then(|| grpc::timeout(&parts.headers)).flatten();
-    let route = route.map(|time| call.held + time);
+    let route = route.map(|time| Duration::from_millis(call.held_ms.into()) + time);
     let time = route.into_iter().chain(client).min()?;
     Some(call.started() + time)
 }
