@@ -16,3 +16,4 @@ mod sample;
 mod space;
 mod start;
 mod strict;
+mod trouble;

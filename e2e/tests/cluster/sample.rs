@@ -5,30 +5,34 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use weft_e2e::kubectl::Kubectl;
 
-use crate::fixture::{LIMIT, fixture, repository};
+use crate::fixture::{Fixture, LIMIT, fixture, repository};
 use crate::space::{ECHO, Space, accepted, all_succeeded, answered};
 
 const APPLICATIONS: [&str; 2] =
     ["cli/src/demo/manifests/content.yaml", "cli/src/demo/manifests/callers.yaml"];
 const SAMPLE: &str = "samples/content-service.yaml";
 /// How long a change may take to reach every sidecar.
-const ARRIVAL: Duration = Duration::from_secs(30);
+pub(crate) const ARRIVAL: Duration = Duration::from_secs(30);
 
 #[test]
 fn the_content_service_sample_is_routed_and_authorized() {
     let Some(fixture) = fixture() else { return };
     let _calm = fixture.calm();
-    let space = Space::meshed(fixture, "sample");
-    let read = |file: &str| std::fs::read_to_string(repository().join(file)).expect("a manifest");
+    let space = content_service(fixture, "sample");
+    routes(&space);
+    identities(&space);
+}
+
+/// A namespace in which the sample is in force, with the pods of the demo.
+pub(crate) fn content_service<'a>(fixture: &'a Fixture, test: &'static str) -> Space<'a> {
+    let space = Space::meshed(fixture, test);
     for file in APPLICATIONS {
         let manifests = read(file).replace("image: weft/echo", &format!("image: {ECHO}"));
         space
             .apply(&manifests.replace("- name: client\n        image", "- name: app\n        image"))
             .expect("applications");
     }
-    // It names the account of the gateway in the namespace `default`.
-    let sample = read(SAMPLE).replace("/ns/default/", &format!("/ns/{}/", space.name()));
-    space.say(space.apply(&sample).expect("the sample").replace('\n', "; "));
+    space.say(space.apply(&sample(&space)).expect("the sample").replace('\n', "; "));
     for name in ["content-service-v1", "content-service-v2", "api-gateway", "client"] {
         space.ready(&format!("deployment/{name}")).expect("it starts");
     }
@@ -39,8 +43,16 @@ fn the_content_service_sample_is_routed_and_authorized() {
             .until("accepted", LIMIT, |kubectl| accepted(kubectl, &name, "True"))
             .expect("it is accepted");
     }
-    routes(&space);
-    identities(&space);
+    space
+}
+
+/// The sample for this namespace: it names the account of the gateway in the namespace `default`.
+pub(crate) fn sample(space: &Space<'_>) -> String {
+    read(SAMPLE).replace("/ns/default/", &format!("/ns/{}/", space.name()))
+}
+
+fn read(file: &str) -> String {
+    std::fs::read_to_string(repository().join(file)).expect("a manifest")
 }
 
 /// 80 and 20 of 100, and everything of premium users to v2.
