@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use http::Request;
 use kube::Client;
 use serde_json::{Value, json};
+use weft_controller::leader;
 
 use crate::check::facts::Facts;
 use crate::objects::{self, items, name, namespace};
@@ -55,7 +56,7 @@ pub async fn gather(root: &str, revision: &str, only: Option<&str>) -> Result<Fa
         pods,
         deployment: asked.get(&format!("/apis/apps/v1/namespaces/{root}/deployments/{controller}")).await,
         lease: asked
-            .get(&format!("/apis/coordination.k8s.io/v1/namespaces/{root}/leases/weft-controller"))
+            .get(&format!("/apis/coordination.k8s.io/v1/namespaces/{root}/leases/{}", leader::SHARED))
             .await,
         injectors: asked.list(&format!("{hooks}/mutatingwebhookconfigurations")).await,
         validators: asked.list(&format!("{hooks}/validatingwebhookconfigurations")).await,

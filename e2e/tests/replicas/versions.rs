@@ -9,15 +9,13 @@ use std::time::{Duration, Instant};
 use anyhow::ensure;
 use serde_json::json;
 use weft_controller::ca::authority::Authority;
+use weft_controller::leader::SHARED;
 use weft_controller::webhook::injecting::Injection;
 use weft_controller::webhook::review::{Operation, Request as Review};
 use weft_e2e::kubectl::{Kubectl, text};
 
 use crate::stage::{CALM, ROUTE, Stage, VIRTUAL_SERVICE, WORKLOAD};
 use crate::{FAILOVER, PATIENCE};
-
-/// The Lease of what all replicas of all revisions share.
-const SHARED: &str = "weft-controller";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_older_and_a_newer_replica_lead_once_and_serve_all_sidecars() {

@@ -1,12 +1,12 @@
 //! What few route rules ask for.
 
-use weft_core::model::extras::{Abort, AbortWith, Delay, Extras, Fault, Share};
+use weft_core::model::extras::{Abort, AbortWith, Delay, Extras, Fault, GRPC_STATUSES, Share};
 
 use super::value::{At, Result, at_most, chosen, fail, number, optional, required, span, status};
 use crate::pb::config as pb;
 
 /// The highest gRPC status: UNAUTHENTICATED.
-const LAST_GRPC_STATUS: u32 = 16;
+const LAST_GRPC_STATUS: u32 = GRPC_STATUSES.len() as u32 - 1;
 
 pub(super) fn extras(rule: &pb::HttpRule) -> Result<Option<Box<Extras>>> {
     Ok(Extras { fault: optional("fault", rule.fault.as_ref(), fault)? }.boxed())
