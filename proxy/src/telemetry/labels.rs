@@ -180,8 +180,11 @@ impl Outcome {
 #[cold]
 fn with_delay(flag: &'static str) -> &'static str {
     match flag {
+        "DPE" => "DI,DPE",
         "FI" => "DI,FI",
         "NC" => "DI,NC",
+        "NR" => "DI,NR",
+        "OM" => "DI,OM",
         "UC" => "DI,UC",
         "UF" => "DI,UF",
         "UH" => "DI,UH",
@@ -335,4 +338,17 @@ pub(super) fn label(text: &mut String, name: &str, value: &str) {
         }
     }
     text.push('"');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_delay_stands_before_every_other_flag() {
+        for flag in Reason::ALL.map(Reason::flag) {
+            let both = if flag == "-" { "DI".to_owned() } else { format!("DI,{flag}") };
+            assert_eq!(with_delay(flag), both);
+        }
+    }
 }
