@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use http::request::Parts;
 use http::{Response, StatusCode};
-use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 use weft_core::http::headers::{Expectation, Hop, expectation, strip_hop_by_hop, strip_own};
@@ -17,6 +16,7 @@ use weft_core::trace::{Begun, begin};
 use crate::downstream::Downstream;
 use crate::http::body::{Body, Finish, grpc_status};
 use crate::http::head::{Refusal, authority};
+use crate::http::incoming::Incoming;
 use crate::http::mark::mark_response;
 use crate::http::patience::Patience;
 use crate::http::tunnel::switch;

@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Request, Response};
-use hyper::body::Incoming as Received;
 use weft_core::authz::{self, Decision, HttpFacts, RequestFacts};
 use weft_core::http::headers::{strip_asserted, strip_lookalikes};
 use weft_core::model::metadata::WorkloadMetadata;
@@ -24,9 +23,10 @@ use crate::call::{Answer, Call};
 use crate::downstream::Incoming;
 use crate::flow::Flow;
 use crate::http::body::{Body, Finish, Summary};
-use crate::http::fault::{Cut, CutError};
+use crate::http::fault::{Cut, HttpError};
 use crate::http::guard::Refused;
 use crate::http::head::{Refusal, address_to, authority, check, give};
+use crate::http::incoming::Incoming as Received;
 use crate::http::mark::mark_request;
 use crate::http::serve::{self, Handle};
 use crate::http::upload::Upload;
@@ -50,7 +50,12 @@ const TRIES: u32 = 3;
 ///
 /// # Errors
 /// Those of the connection.
-pub async fn serve(local: &Rc<Local>, mut io: Io, version: HttpVersion, from: Incoming) -> hyper::Result<()> {
+pub async fn serve(
+    local: &Rc<Local>,
+    mut io: Io,
+    version: HttpVersion,
+    from: Incoming,
+) -> Result<(), HttpError> {
     let connection = InboundHttp {
         flow: (version == HttpVersion::Http1).then(|| io.keep_pace()),
         certificate: client_cert(local, &io, &from),
@@ -81,14 +86,14 @@ struct InboundHttp {
 }
 
 impl Handle for InboundHttp {
-    async fn handle(self: Rc<Self>, request: Request<Received>) -> Result<Response<Body>, CutError> {
+    async fn handle(self: Rc<Self>, request: Request<Received>) -> Result<Response<Body>, Cut> {
         let (mut parts, body) = request.into_parts();
         let mut call = Call::begin(&self.local, Reporter::Destination, &self.from.downstream, &mut parts);
         match self.answer(&mut call, &mut parts, body).await {
             Ok(response) => Ok(response),
             Err(refusal) if refusal.reason == Reason::NotSent && self.version == HttpVersion::Http2 => {
                 call.record(|recording| recording.because(Reason::NotSent));
-                Err(Cut::Refused.into_error())
+                Err(Cut::Refused)
             }
             Err(refusal) => Ok(call.refuse(refusal, self.is_mutual())),
         }
@@ -101,6 +106,10 @@ impl Handle for InboundHttp {
     fn panicked(&self) -> Response<Body> {
         self.local.telemetry.shared().metrics.panics.inc();
         refuse(Some(Recording::of_refused(&self.local)), Reason::Internal.into(), self.is_mutual())
+    }
+
+    fn date(&self) -> HeaderValue {
+        self.local.date()
     }
 }
 

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use http::HeaderValue;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use weft_core::chance::Chance;
@@ -14,6 +15,7 @@ use weft_core::upstream::Nanos;
 
 use crate::config::MeshReader;
 use crate::drain::Drain;
+use crate::http::date::DateLine;
 use crate::http::serve::Word;
 use crate::overload::WorkerOverload;
 use crate::pool::Pool;
@@ -36,6 +38,7 @@ pub struct Local {
     /// From when the clock of ejections counts; the same for all workers.
     epoch: Instant,
     chance: Cell<u64>,
+    date: DateLine,
 }
 
 impl Local {
@@ -57,6 +60,7 @@ impl Local {
             unknown: Arc::default(),
             epoch,
             chance: Cell::new(seed),
+            date: DateLine::default(),
         }
     }
 
@@ -73,6 +77,11 @@ impl Local {
     /// The wall clock.
     pub fn now(&self) -> SystemTime {
         self.telemetry.shared().clock.now()
+    }
+
+    /// The wall clock as `Date` has it.
+    pub fn date(&self) -> HeaderValue {
+        self.date.at(self.now())
     }
 
     /// A random number; nothing secret hangs on it.

@@ -12,7 +12,6 @@ use std::time::Duration;
 use http::header::{HeaderValue, LOCATION};
 use http::request::Parts;
 use http::{Request, Response};
-use hyper::body::Incoming;
 use tokio::time::Instant;
 use weft_core::http::grpc;
 use weft_core::http::headers::strip_asserted;
@@ -33,9 +32,10 @@ use crate::downstream::Outgoing;
 use crate::flow::Flow;
 use crate::http::answer::REASON;
 use crate::http::body::{Body, End, Finish, Summary};
-use crate::http::fault::CutError;
+use crate::http::fault::{Cut, HttpError};
 use crate::http::guard::Refused;
 use crate::http::head::{Refusal, authority, check};
+use crate::http::incoming::Incoming;
 use crate::http::mark::mark_request;
 use crate::http::serve::{self, Handle};
 use crate::http::upload::Upload;
@@ -54,7 +54,12 @@ const TRUSTED: bool = true;
 ///
 /// # Errors
 /// Those of the connection.
-pub async fn serve(local: &Rc<Local>, mut io: Io, version: HttpVersion, from: Outgoing) -> hyper::Result<()> {
+pub async fn serve(
+    local: &Rc<Local>,
+    mut io: Io,
+    version: HttpVersion,
+    from: Outgoing,
+) -> Result<(), HttpError> {
     let flow = (version == HttpVersion::Http1).then(|| io.keep_pace());
     let connection = OutboundHttp { local: Rc::clone(local), version, flow, from, found: RefCell::new(None) };
     serve::serve(io, version, Rc::new(connection), &local.word()).await
@@ -72,7 +77,7 @@ struct OutboundHttp {
 }
 
 impl Handle for OutboundHttp {
-    async fn handle(self: Rc<Self>, request: Request<Incoming>) -> Result<Response<Body>, CutError> {
+    async fn handle(self: Rc<Self>, request: Request<Incoming>) -> Result<Response<Body>, Cut> {
         let (mut parts, body) = request.into_parts();
         let mut call = Call::begin(&self.local, Reporter::Source, &self.from.downstream, &mut parts);
         match self.answer(&mut call, &mut parts, body).await {
@@ -88,6 +93,10 @@ impl Handle for OutboundHttp {
     fn panicked(&self) -> Response<Body> {
         self.local.telemetry.shared().metrics.panics.inc();
         refuse(Some(Recording::of_refused(&self.local)), Reason::Internal.into(), TRUSTED)
+    }
+
+    fn date(&self) -> HeaderValue {
+        self.local.date()
     }
 }
 

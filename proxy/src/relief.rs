@@ -19,7 +19,6 @@ const GRACE: Duration = Duration::from_millis(250);
 /// The watch over one thing that may stand still. Costs nothing before it first does.
 #[derive(Default)]
 pub struct Relief {
-    overload: Overload,
     wait: Option<Wait>,
     /// It went on since `wait` began.
     moved: bool,
@@ -28,24 +27,18 @@ pub struct Relief {
 type Wait = Rarely<Pin<Box<dyn Future<Output = ()> + Send>>>;
 
 impl Relief {
-    /// Watches the level of this sidecar.
-    pub fn new(overload: Overload) -> Self {
-        Self { overload, wait: None, moved: false }
-    }
-
     /// It did not stand still.
     pub fn moved(&mut self) {
         self.moved = true;
     }
 
     /// Ready when memory is nearly used up and it has stood still for 250 to 500 ms. To be polled while it stands still.
-    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub fn poll(&mut self, cx: &mut Context<'_>, overload: &Overload) -> Poll<()> {
         loop {
             if self.wait.is_none() {
                 self.moved = false;
             }
-            let wait =
-                self.wait.get_or_insert_with(|| Rarely::new(Box::pin(critical(self.overload.clone()))));
+            let wait = self.wait.get_or_insert_with(|| Rarely::new(Box::pin(critical(overload.clone()))));
             ready!(Pin::new(wait).poll(cx));
             self.wait = None;
             if !self.moved {
@@ -90,17 +83,20 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn g3_what_stands_still_hears_at_once_that_memory_is_nearly_used_up() {
         let overload = Overload::default();
-        let mut relief = Relief::new(overload.clone());
+        let mut relief = Relief::default();
         let hour = Duration::from_secs(3600);
-        assert!(timeout(hour, poll_fn(|cx| relief.poll(cx))).await.is_err(), "there is memory");
+        assert!(timeout(hour, poll_fn(|cx| relief.poll(cx, &overload))).await.is_err(), "there is memory");
         used(&overload, 96);
-        assert!(timeout(hour, poll_fn(|cx| relief.poll(cx))).await.is_err(), "it is short, but not used up");
+        assert!(
+            timeout(hour, poll_fn(|cx| relief.poll(cx, &overload))).await.is_err(),
+            "it is short, but not used up"
+        );
         let filled = async {
             sleep(hour).await;
             used(&overload, 98);
             Instant::now()
         };
-        let ((), filled) = tokio::join!(poll_fn(|cx| relief.poll(cx)), filled);
+        let ((), filled) = tokio::join!(poll_fn(|cx| relief.poll(cx, &overload)), filled);
         assert!(filled.elapsed() <= GRACE * 2, "{:?}", filled.elapsed());
     }
 
@@ -108,15 +104,18 @@ mod tests {
     async fn g3_what_goes_on_in_between_stays() {
         let overload = Overload::default();
         used(&overload, 98);
-        let mut relief = Relief::new(overload.clone());
+        let mut relief = Relief::default();
         for _ in 0..100 {
-            assert!(timeout(GRACE / 2, poll_fn(|cx| relief.poll(cx))).await.is_err());
+            assert!(timeout(GRACE / 2, poll_fn(|cx| relief.poll(cx, &overload))).await.is_err());
             relief.moved();
         }
-        assert!(timeout(GRACE * 2, poll_fn(|cx| relief.poll(cx))).await.is_ok());
-        let mut short = Relief::new(overload.clone());
-        assert!(timeout(GRACE / 2, poll_fn(|cx| short.poll(cx))).await.is_err());
+        assert!(timeout(GRACE * 2, poll_fn(|cx| relief.poll(cx, &overload))).await.is_ok());
+        let mut short = Relief::default();
+        assert!(timeout(GRACE / 2, poll_fn(|cx| short.poll(cx, &overload))).await.is_err());
         used(&overload, 10);
-        assert!(timeout(GRACE * 9, poll_fn(|cx| short.poll(cx))).await.is_err(), "it was over in time");
+        assert!(
+            timeout(GRACE * 9, poll_fn(|cx| short.poll(cx, &overload))).await.is_err(),
+            "it was over in time"
+        );
     }
 }

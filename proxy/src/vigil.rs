@@ -51,7 +51,8 @@ pub struct Vigil {
     /// How many looks in a row may find no room.
     patience: Option<u32>,
     /// Where memory is nearly used up a moment is enough.
-    relief: Option<Relief>,
+    overload: Option<Overload>,
+    relief: Relief,
 }
 
 /// What the kernel knows of what was sent.
@@ -68,7 +69,7 @@ struct Sent {
 impl Vigil {
     /// A connection whose writes are blocked ends where memory is nearly used up.
     pub fn shed_writes(&mut self, overload: Overload) {
-        self.relief = Some(Relief::new(overload));
+        self.overload = Some(overload);
     }
 
     /// A connection whose writes are blocked for so long ends.
@@ -82,9 +83,7 @@ impl Vigil {
         self.outstanding = true;
         self.blocked = false;
         self.blocked_looks = 0;
-        if let Some(relief) = &mut self.relief {
-            relief.moved();
-        }
+        self.relief.moved();
     }
 
     /// A write found no room.
@@ -101,7 +100,9 @@ impl Vigil {
     /// Ready with an error when the connection is to end. To be polled with each write, and whenever it waits for
     /// its other end.
     pub fn poll(&mut self, cx: &mut Context<'_>, socket: &impl AsFd) -> Poll<io::Error> {
-        if self.blocked && self.relief.as_mut().is_some_and(|relief| relief.poll(cx).is_ready()) {
+        if let Some(overload) = self.overload.as_ref().filter(|_| self.blocked)
+            && self.relief.poll(cx, overload).is_ready()
+        {
             return Poll::Ready(does_not_read());
         }
         while self.outstanding {

@@ -1,22 +1,20 @@
-//! Response bodies: what hyper sends to the client, in either direction.
+//! Response bodies: what the client is sent, in either direction.
 //!
 //! A body knows when it ends, however it ends, and says so exactly once: with its last frame, with the error that
 //! cuts it, or when it is dropped before its end (the client went away).
 
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use hyper::body::Incoming;
 use weft_core::http::grpc;
 use weft_core::http::headers::strip_trailers;
 
-use super::fault::{Cut, CutError};
+use super::fault::Cut;
+use super::incoming::Incoming;
 use super::patience::Patience;
-use super::turn::Turn;
 
 /// How a body ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,8 +59,6 @@ pub struct Body {
     messages: Option<grpc::Messages>,
     patience: Patience,
     finish: Option<Box<dyn Finish>>,
-    /// Of its connection, where that has streams.
-    turn: Option<Rc<Turn>>,
 }
 
 enum Source {
@@ -90,7 +86,7 @@ impl Body {
     }
 
     fn over(source: Source, patience: Patience) -> Self {
-        Self { source, bytes: 0, grpc_status: None, messages: None, patience, finish: None, turn: None }
+        Self { source, bytes: 0, grpc_status: None, messages: None, patience, finish: None }
     }
 
     /// Counts its messages where it is gRPC.
@@ -110,9 +106,9 @@ impl Body {
         self
     }
 
-    /// Tells the turn of its connection when it is asked.
-    pub fn take_turns(&mut self, turn: &Rc<Turn>) {
-        self.turn = Some(Rc::clone(turn));
+    /// The client does not take the rest in time.
+    pub fn unread(mut self) {
+        self.ended(End::Unread);
     }
 
     fn ended(&mut self, end: End) {
@@ -171,18 +167,11 @@ pub fn grpc_status(fields: &HeaderMap) -> Option<u8> {
 
 impl HttpBody for Body {
     type Data = Bytes;
-    type Error = CutError;
+    type Error = Cut;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, CutError>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         let this = self.get_mut();
-        let polled = this.poll_source(cx);
-        if let Some(turn) = &this.turn {
-            if polled.is_pending() { turn.waits() } else { turn.gave() }
-        }
-        Poll::Ready(match ready!(polled) {
+        Poll::Ready(match ready!(this.poll_source(cx)) {
             None => {
                 this.ended(End::Complete);
                 None
@@ -193,7 +182,7 @@ impl HttpBody for Body {
             }
             Some(Err(cut)) => {
                 this.ended(if matches!(cut, Cut::Peer(_)) { End::Upstream } else { End::Time });
-                Some(Err(cut.into_error()))
+                Some(Err(cut))
             }
         })
     }
@@ -211,12 +200,10 @@ impl HttpBody for Body {
     }
 }
 
-/// A body that goes before its end: the client went away, or takes nothing. The rest is to tell whoever waits for the
-/// end.
+/// A body that goes before its end: the client went away.
 impl Drop for Body {
     fn drop(&mut self) {
-        let unread = self.turn.as_ref().is_some_and(|turn| turn.is_unread());
-        self.ended(if unread { End::Unread } else { End::Client });
+        self.ended(End::Client);
     }
 }
 

@@ -1,9 +1,11 @@
-//! HTTP of one connection: what stands between hyper and the spines.
+//! HTTP of one connection: what stands between the libraries and the spines.
 
 /// The HTTP of one connection, and the bounds of HTTP/2.
 pub mod version;
-/// What ends a message before its end.
+/// What ends a message, or a connection, before its end.
 pub mod fault;
+/// The time as HTTP writes it.
+pub mod date;
 /// Frames of HTTP/2 that go out together.
 pub mod cork;
 /// The writing half of guards.
@@ -16,10 +18,10 @@ pub mod frame_guard;
 pub mod client_guard;
 /// How long a body may take.
 pub mod patience;
-/// Streams whose client takes nothing.
-pub mod turn;
-/// Where hyper's own tasks run.
-pub mod exec;
+/// Bodies that come over a connection.
+pub mod incoming;
+/// A body on its way into a stream of HTTP/2.
+pub mod pipe;
 /// Response bodies.
 pub mod body;
 /// The upstream's word on `Expect: 100-continue`.

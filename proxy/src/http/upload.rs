@@ -1,4 +1,4 @@
-//! Request bodies: what hyper sends to an upstream, once or again.
+//! Request bodies: what an upstream is sent, once or again.
 //!
 //! An `Upload` is the client's body and outlives the tries; each try reads it through an `UploadBody` of its
 //! own. What was read is kept for another try while it is small; a larger body can be sent only once.
@@ -11,12 +11,12 @@ use std::task::{Context, Poll, Waker, ready};
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use hyper::body::Incoming;
 use weft_core::http::grpc::Messages;
 use weft_core::http::headers::strip_trailers;
 use weft_core::reason::Reason;
 
-use super::fault::{Cut, CutError};
+use super::fault::Cut;
+use super::incoming::Incoming;
 use super::patience::Patience;
 use super::permission::{Permission, Permitted};
 
@@ -263,17 +263,14 @@ impl UploadBody {
 
 impl HttpBody for UploadBody {
     type Data = Bytes;
-    type Error = CutError;
+    type Error = Cut;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, CutError>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         let this = self.get_mut();
         let Some(source) = &this.source else { return Poll::Ready(None) };
         let source = &mut *source.borrow_mut();
         if source.reader != this.reader {
-            return Poll::Ready(Some(Err(Cut::Refused.into_error())));
+            return Poll::Ready(Some(Err(Cut::Refused)));
         }
         if let Some(frame) = source.kept.as_ref().and_then(|kept| kept.frame(this.next)) {
             this.next += 1;
@@ -283,7 +280,7 @@ impl HttpBody for UploadBody {
         if let Poll::Ready(Some(Ok(_))) = polled {
             this.next += 1;
         }
-        polled.map(|frame| frame.map(|frame| frame.map_err(Cut::into_error)))
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

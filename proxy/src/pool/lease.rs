@@ -4,13 +4,14 @@ use std::rc::Rc;
 
 use http::{Request, Response};
 use http_body::Body;
-use hyper::body::Incoming;
 use weft_core::http::head::fault::Fault;
 
-use super::conn::{Connection, Http1, Http2};
+use super::conn::{Connection, Http1};
 use super::connect::Destination;
+use super::http2::Http2;
 use crate::flow::{Flow, NARROW};
-use crate::http::fault::{FramingFault, find};
+use crate::http::fault::{Cut, FramingFault, find};
+use crate::http::incoming::Incoming;
 use crate::http::permission::Permission;
 use crate::http::upload::UploadBody;
 
@@ -97,19 +98,16 @@ impl Lease {
                 {
                     client.join(connection.flow());
                 }
-                sent.map_err(|mut error| fault(error.take_message().is_some(), error.error()))
+                match sent {
+                    Ok(response) => Ok(response.map(Incoming::Http1)),
+                    Err(mut error) => Err(fault(error.take_message().is_some(), error.error())),
+                }
             }
             Some(Connection::Http2(connection)) => {
                 if let Some(permission) = permission {
                     permission.give();
                 }
-                let sending = connection.sender.borrow_mut().try_send_request(request);
-                let sent = sending.await;
-                sent.map_err(|mut error| {
-                    let fault = fault(error.take_message().is_some(), error.error());
-                    connection.draining.set(connection.draining.get() || ends_connection(error.error()));
-                    fault
-                })
+                connection.answered(connection.begin(request)?).await
             }
             None => Err(SendFault::Unsent),
         }
@@ -177,23 +175,8 @@ fn fault(handed_back: bool, error: &hyper::Error) -> SendFault {
     if error.is_parse() {
         return SendFault::Framing(None);
     }
-    if find::<crate::http::fault::CutError>(error).is_some() {
-        return SendFault::Body;
+    match find::<Cut>(error) {
+        Some(_) => SendFault::Body,
+        None => SendFault::Reset,
     }
-    match find::<h2::Error>(error) {
-        Some(error) if is_refusal(error) => SendFault::Refused,
-        _ => SendFault::Reset,
-    }
-}
-
-/// REFUSED_STREAM, or GOAWAY without an error whose last stream is lower than ours: streams that the upstream has
-/// begun end otherwise when its connection closes.
-fn is_refusal(error: &h2::Error) -> bool {
-    let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
-    let left = error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR);
-    error.is_remote() && (refused || left)
-}
-
-fn ends_connection(error: &hyper::Error) -> bool {
-    find::<h2::Error>(error).is_none_or(|error| error.is_go_away() || error.is_io())
 }

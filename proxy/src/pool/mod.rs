@@ -13,6 +13,8 @@
 pub mod connect;
 /// A word between workers about connections that one of them is denied.
 mod gate;
+/// Connections of HTTP/2.
+mod http2;
 /// Connections and what they carry.
 mod conn;
 /// A connection while a request has it.

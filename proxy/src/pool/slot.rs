@@ -10,9 +10,10 @@ use tokio::time::Instant;
 use weft_core::model::name::ClusterName;
 
 use super::Inner;
-use super::conn::{Connection, Http1, Http2};
+use super::conn::{Connection, Http1};
 use super::connect::{ConnectFault, Destination};
 use super::gate::Gate;
+use super::http2::Http2;
 use super::lease::{Home, Lease};
 use crate::http::version::HttpVersion;
 
@@ -196,7 +197,7 @@ impl Slot {
 
     /// A stream of an HTTP/2 connection has ended: the first who waits may have it.
     fn room_made(self: &Rc<Self>, connection: &Rc<Http2>, to: &Destination) {
-        while connection.has_room(to) {
+        while !self.waiting.borrow().is_empty() && connection.has_room(to) {
             let Some(turn) = self.next_waiting() else { break };
             let lease = Lease::http2(self.clone(), to.clone(), Rc::clone(connection));
             // Who has gone meanwhile drops the lease, which gives the stream back.

@@ -251,6 +251,21 @@ async fn c7_a_stream_that_is_not_taken_ends_and_the_others_go_on() {
     .await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn c7_an_answer_of_one_piece_that_is_not_taken_ends_too() {
+    on_worker(async {
+        let upstream = Upstream2::start(vec![What::Answer("longer than ten bytes")]).await;
+        let world = World::new().service("a", Protocol::Auto, &[upstream.address]);
+        let bed = Bed::new(&world);
+        let mut client = RawClient::connect(bed.outbound(&world, "a", Http2).await, &[(WINDOW, 10)]).await;
+        ask(&mut client, 1, WHOLE).await;
+        assert_eq!(client.next_of(DATA).await.expect("what there is room for").payload, b"longer tha");
+        assert_eq!(client.next_of(RESET).await.expect("the end").code(), Some(CANCEL));
+        assert!(bed.metrics().contains(r#"weft_rejected_total{policy="",reason="unread"} 1"#));
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn c7_streams_that_stand_still_do_not_hold_up_others() {
     on_worker(async {
