@@ -187,40 +187,47 @@ fn is_end_to_end(name: &str) -> bool {
         || is_asserted(name)
 }
 
-/// Exact names that only the mesh may assert, beside everything under `x-weft-`.
-const ASSERTED: &[&str] = &[
-    "l5d-client-id",
-    "x-envoy-decorator-operation",
-    "x-envoy-downstream-service-cluster",
-    "x-envoy-downstream-service-node",
-    "x-envoy-expected-rq-timeout-ms",
-    "x-envoy-external-address",
-    "x-envoy-force-trace",
-    "x-envoy-hedge-on-per-try-timeout",
-    "x-envoy-internal",
-    "x-envoy-ip-tags",
-    "x-envoy-max-retries",
-    "x-envoy-original-host",
-    "x-envoy-original-path",
-    "x-envoy-original-url",
-    "x-envoy-peer-metadata",
-    "x-envoy-peer-metadata-id",
-    "x-envoy-retriable-header-names",
-    "x-envoy-retriable-status-codes",
-    "x-envoy-retry-grpc-on",
-    "x-envoy-retry-on",
-    "x-envoy-upstream-alt-stat-name",
-    "x-envoy-upstream-rq-per-try-timeout-ms",
-    "x-envoy-upstream-rq-timeout-alt-response",
-    "x-envoy-upstream-rq-timeout-ms",
-    "x-forwarded-client-cert",
-    "x-mesh-identity",
-];
-
+/// Names that only the mesh may assert.
 fn is_asserted(name: &str) -> bool {
     // Most names are told apart by their first letters.
-    matches!(name.as_bytes(), [b'x', _, b'w' | b'e' | b'f' | b'm', ..] | [b'l', b'5', ..])
-        && (has_prefix(name, "x-weft-") || ASSERTED.iter().any(|asserted| same(name, asserted)))
+    let may_be = matches!(name.as_bytes(), [b'x', _, b'w' | b'e' | b'f' | b'm', ..] | [b'l', b'5', ..]);
+    may_be
+        && match name.contains('_') {
+            true => is_asserted_plainly(&name.replace('_', "-")),
+            false => is_asserted_plainly(name),
+        }
+}
+
+fn is_asserted_plainly(name: &str) -> bool {
+    matches!(
+        name,
+        "l5d-client-id"
+            | "x-envoy-decorator-operation"
+            | "x-envoy-downstream-service-cluster"
+            | "x-envoy-downstream-service-node"
+            | "x-envoy-expected-rq-timeout-ms"
+            | "x-envoy-external-address"
+            | "x-envoy-force-trace"
+            | "x-envoy-hedge-on-per-try-timeout"
+            | "x-envoy-internal"
+            | "x-envoy-ip-tags"
+            | "x-envoy-max-retries"
+            | "x-envoy-original-host"
+            | "x-envoy-original-path"
+            | "x-envoy-original-url"
+            | "x-envoy-peer-metadata"
+            | "x-envoy-peer-metadata-id"
+            | "x-envoy-retriable-header-names"
+            | "x-envoy-retriable-status-codes"
+            | "x-envoy-retry-grpc-on"
+            | "x-envoy-retry-on"
+            | "x-envoy-upstream-alt-stat-name"
+            | "x-envoy-upstream-rq-per-try-timeout-ms"
+            | "x-envoy-upstream-rq-timeout-alt-response"
+            | "x-envoy-upstream-rq-timeout-ms"
+            | "x-forwarded-client-cert"
+            | "x-mesh-identity"
+    ) || name.starts_with("x-weft-")
 }
 
 fn is_forbidden_trailer(name: &str) -> bool {
