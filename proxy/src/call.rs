@@ -149,7 +149,7 @@ impl Call {
     }
 
     /// Answers in the application's stead.
-    pub fn refuse(mut self, refusal: Refusal, trusted: bool) -> Response<Body> {
+    pub fn refuse(&mut self, refusal: Refusal, trusted: bool) -> Response<Body> {
         refuse(self.recording.take(), refusal, trusted)
     }
 

@@ -11,17 +11,18 @@ use std::time::Duration;
 
 use http::header::{HeaderValue, LOCATION};
 use http::request::Parts;
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use tokio::time::Instant;
 use weft_core::http::grpc;
 use weft_core::http::headers::strip_asserted;
 use weft_core::model::address::Meaning;
-use weft_core::model::extras::Extras;
+use weft_core::model::extras::Fault;
 use weft_core::model::protocol::Protocol;
 use weft_core::model::route::{DirectResponse, HttpAction, Redirect};
 use weft_core::outlier::{self, Outcome};
 use weft_core::reason::Reason;
 use weft_core::retry::may_retry;
+use weft_core::route::cors::{self, CrossOrigin};
 use weft_core::route::{self, Matched, RequestView};
 use weft_core::transport::Transport;
 use weft_core::upstream::{ClusterState, EndpointState};
@@ -145,7 +146,8 @@ impl OutboundHttp {
         }
     }
 
-    /// What a rule does that asks for more than its action. Few rules do: whoever calls it boxes it.
+    /// What a rule does that asks for more than its action: faults come first, then origins, as Envoy has its filters.
+    /// Few rules do: whoever calls it boxes it.
     async fn after_extras(
         &self,
         call: &mut Call,
@@ -155,31 +157,65 @@ impl OutboundHttp {
         parts: &mut Parts,
         body: Incoming,
     ) -> Answer {
-        if let Some(extras) = &matched.rule.rule.extras
-            && let Some(response) = self.extras(call, found, extras, &matched).await
+        let extras = matched.rule.rule.extras.as_deref();
+        if let Some(fault) = extras.and_then(|extras| extras.fault.as_ref())
+            && let Some(response) = self.harm(call, found, fault, &matched).await
         {
             return Ok(response);
         }
         if let Some(response) = self.at_once(call, found, &matched, parts) {
             return Ok(response);
         }
-        self.forward(call, found, protocol, &matched, parts, body).await
+        let policy = extras.and_then(|extras| extras.cors.as_ref());
+        let origin = match policy.map(|policy| cors::decide(policy, &parts.method, &parts.headers)) {
+            Some(CrossOrigin::Preflight(headers)) => {
+                return Ok(self.preflight(call, found, headers, &matched));
+            }
+            Some(CrossOrigin::Allowed(origin)) => Some(origin),
+            Some(CrossOrigin::Untold) | None => None,
+        };
+        let answer = self.forward(call, found, protocol, &matched, parts, body).await;
+        let Some((policy, origin)) = policy.zip(origin) else { return answer };
+        // A browser may read why the mesh refused, too.
+        let mut response = answer.unwrap_or_else(|refusal| call.refuse(refusal, TRUSTED));
+        cors::mark(policy, origin, response.headers_mut());
+        Ok(response)
     }
 
-    /// What few rules ask for, before the rule's action; the response that takes the action's place, if there is one.
-    async fn extras(
+    /// Holds a request up and answers it, as a fault says; `None`: it goes on.
+    async fn harm(
         &self,
         call: &mut Call,
         found: &Found,
-        extras: &Extras,
+        fault: &Fault,
         matched: &Matched<'_>,
     ) -> Option<Response<Body>> {
-        let fault = extras.fault.as_ref()?;
-        call.between(self.scope(call, found, None));
-        call.note(|entry| entry.route_name = Arc::clone(&matched.rule.rule.source.name));
+        self.stays(call, found, matched);
         let response = inject(&self.local, call, fault).await?;
         call.span(|span| span.routed(&matched.rule.rule.source, None));
         Some(call.reply(response, Reason::FaultInjected))
+    }
+
+    /// Answers what a browser asks before its request.
+    fn preflight(
+        &self,
+        call: &mut Call,
+        found: &Found,
+        headers: HeaderMap,
+        matched: &Matched<'_>,
+    ) -> Response<Body> {
+        self.stays(call, found, matched);
+        call.span(|span| span.routed(&matched.rule.rule.source, None));
+        let mut response = Response::new(Body::empty());
+        *response.headers_mut() = headers;
+        response.headers_mut().insert(REASON, HeaderValue::from_static(Reason::Preflight.name()));
+        call.reply(response, Reason::Preflight)
+    }
+
+    /// Notes the rule of a request that perhaps goes nowhere.
+    fn stays(&self, call: &mut Call, found: &Found, matched: &Matched<'_>) {
+        call.between(self.scope(call, found, None));
+        call.note(|entry| entry.route_name = Arc::clone(&matched.rule.rule.source.name));
     }
 
     /// What the request means: as the last one did, or looked up.

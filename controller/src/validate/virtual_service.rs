@@ -121,7 +121,7 @@ impl Reader<'_> {
     fn extras(&mut self, path: &str, rule: &HttpRoute) -> Option<Box<Extras>> {
         let fault = rule.fault.as_ref();
         let fault = fault.and_then(|it| http_extras::fault(self.findings, &format!("{path}.fault"), it));
-        Extras { fault }.boxed()
+        Extras { fault, cors: None }.boxed()
     }
 
     fn source(&self, path: &str, name: &str) -> RuleSource {

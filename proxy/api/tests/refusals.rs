@@ -117,6 +117,22 @@ fn refused_workload(change: impl FnOnce(&mut pb::Workload)) -> DecodeError {
     decode::workload(&message.encode_to_vec()).unwrap_err()
 }
 
+#[test]
+fn cors() {
+    let refused = |it| refused_rule(|rule| rule.cors = Some(it));
+    let path = "ports[0].http[0].cors";
+    let origin = refused(pb::Cors { origins: vec![regex("(").unwrap()], ..Default::default() });
+    assert!(origin.starts_with(&format!("{path}.origins[0].regex: ")), "{origin}");
+    let methods = pb::Cors { allow_methods: Some("GET\r\n".into()), ..Default::default() };
+    assert!(refused(methods).starts_with(&format!("{path}.allow_methods: ")));
+    let many = pb::Cors { origins: vec![regex("(").unwrap(); MAX_REGEXES + 1], ..Default::default() };
+    assert_eq!(
+        refused(many),
+        "ports: 1001 regular expressions, more than 1000",
+        "counted before any is compiled"
+    );
+}
+
 fn regex(text: &str) -> Option<pb::StringMatch> {
     Some(pb::StringMatch { kind: Some(pb::string_match::Kind::Regex(text.into())) })
 }

@@ -65,6 +65,8 @@ pub enum Reason {
     DirectResponse,
     /// A route redirected.
     Redirect,
+    /// A route's `corsPolicy` answered a browser's preflight request.
+    Preflight,
     /// A fault of the route answered (`fault.abort`).
     FaultInjected,
     /// The sidecar is draining.
@@ -84,7 +86,7 @@ struct Row {
 
 impl Reason {
     /// Every reason, in the order of the table.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 34] = [
         Self::NoRoute,
         Self::NoCluster,
         Self::NoHealthyUpstream,
@@ -114,6 +116,7 @@ impl Reason {
         Self::NotSent,
         Self::DirectResponse,
         Self::Redirect,
+        Self::Preflight,
         Self::FaultInjected,
         Self::Draining,
         Self::Overloaded,
@@ -166,6 +169,7 @@ impl Reason {
             Self::NotSent => ("not_sent", 503, "UF"),
             Self::DirectResponse => ("direct_response", 0, "-"),
             Self::Redirect => ("redirect", 0, "-"),
+            Self::Preflight => ("preflight", 0, "-"),
             Self::FaultInjected => ("fault_injected", 0, "FI"),
             Self::Draining => ("draining", 503, "-"),
             Self::Overloaded => ("overloaded", 503, "OM"),

@@ -149,11 +149,13 @@ fn http_rule(state: &RuleState) -> Value {
         HttpAction::Respond(response) => json!({ "respond": response.status.as_u16() }),
     };
     let matches: Vec<_> = state.rule.matches.iter().map(ToString::to_string).collect();
+    let extras = state.rule.extras.as_deref();
     json!({
         "source": source(&state.rule.source),
         "name": state.rule.source.name,
         "matches": matches,
-        "fault": state.rule.extras.as_ref().and_then(|extras| extras.fault.as_ref()).map(ToString::to_string),
+        "fault": extras.and_then(|extras| extras.fault.as_ref()).map(ToString::to_string),
+        "cors": extras.and_then(|extras| extras.cors.as_ref()).map(ToString::to_string),
         "action": action,
     })
 }

@@ -112,7 +112,7 @@ fn text(reason: Reason) -> &'static str {
         Reason::Draining | Reason::Overloaded => "the sidecar takes no more requests",
         // Envoy's words, which people look for.
         Reason::FaultInjected => "fault filter abort",
-        Reason::DirectResponse | Reason::Redirect => "",
+        Reason::DirectResponse | Reason::Redirect | Reason::Preflight => "",
         _ => "internal error",
     }
 }

@@ -142,7 +142,7 @@ impl TcpRecord {
 /// Answers that a user wrote into a route are none of the mesh's refusals.
 fn count_rejection(telemetry: &WorkerTelemetry, reason: Option<Reason>, policy: Option<&str>) {
     match reason {
-        None | Some(Reason::DirectResponse | Reason::Redirect) => {}
+        None | Some(Reason::DirectResponse | Reason::Redirect | Reason::Preflight) => {}
         Some(reason) => telemetry.rejected(reason, policy),
     }
 }

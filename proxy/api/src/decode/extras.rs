@@ -1,15 +1,21 @@
 //! What few route rules ask for.
 
-use weft_core::model::extras::{Abort, AbortWith, Delay, Extras, Fault, GRPC_STATUSES, Share};
+use weft_core::model::extras::{Abort, AbortWith, Cors, Delay, Extras, Fault, GRPC_STATUSES, Share};
 
-use super::value::{At, Result, at_most, chosen, fail, number, optional, required, span, status};
+use super::common::string_match;
+use super::value::{
+    At, Result, at_most, chosen, fail, header_value, list, number, optional, required, span, status,
+};
+use crate::limits::MAX_VALUES;
 use crate::pb::config as pb;
 
 /// The highest gRPC status: UNAUTHENTICATED.
 const LAST_GRPC_STATUS: u32 = GRPC_STATUSES.len() as u32 - 1;
 
 pub(super) fn extras(rule: &pb::HttpRule) -> Result<Option<Box<Extras>>> {
-    Ok(Extras { fault: optional("fault", rule.fault.as_ref(), fault)? }.boxed())
+    let fault = optional("fault", rule.fault.as_ref(), fault)?;
+    let cors = optional("cors", rule.cors.as_ref(), cors)?;
+    Ok(Extras { fault, cors }.boxed())
 }
 
 fn fault(it: &pb::Fault) -> Result<Fault> {
@@ -34,6 +40,18 @@ fn abort(it: &pb::Abort) -> Result<Abort> {
                 AbortWith::Grpc(code.at("grpc_status")?)
             }
         },
+    })
+}
+
+fn cors(it: &pb::Cors) -> Result<Cors> {
+    Ok(Cors {
+        origins: list("origins", &it.origins, MAX_VALUES, string_match)?,
+        allow_methods: optional("allow_methods", it.allow_methods.as_ref(), |value| header_value(value))?,
+        allow_headers: optional("allow_headers", it.allow_headers.as_ref(), |value| header_value(value))?,
+        expose_headers: optional("expose_headers", it.expose_headers.as_ref(), |value| header_value(value))?,
+        max_age: it.max_age_seconds,
+        credentials: it.credentials,
+        ignore_unmatched: it.ignore_unmatched,
     })
 }
 

@@ -72,5 +72,6 @@ fn regexes(rule: &pb::HttpRule) -> usize {
         single.chain(named.filter_map(|it| it.value.as_ref()))
     });
     let is_regex = |it: &&pb::StringMatch| matches!(it.kind, Some(pb::string_match::Kind::Regex(_)));
-    usize::from(rewrites) + conditions.filter(is_regex).count()
+    let origins = rule.cors.iter().flat_map(|it| &it.origins);
+    usize::from(rewrites) + conditions.chain(origins).filter(is_regex).count()
 }

@@ -13,13 +13,15 @@ use super::extras;
 use crate::pb::config as pb;
 
 pub(super) fn http_rule(rule: &HttpRule) -> pb::HttpRule {
+    let asked = rule.extras.as_deref();
     pb::HttpRule {
         source: Some(source(&rule.source)),
         matches: rule.matches.iter().map(http_match).collect(),
         action: Some(action(&rule.action)),
         request_headers: header_ops(&rule.request_headers),
         response_headers: header_ops(&rule.response_headers),
-        fault: rule.extras.as_ref().and_then(|extras| extras.fault.as_ref()).map(extras::fault),
+        fault: asked.and_then(|extras| extras.fault.as_ref()).map(extras::fault),
+        cors: asked.and_then(|extras| extras.cors.as_ref()).map(extras::cors),
     }
 }
 

@@ -8,7 +8,7 @@ use crate::identity::{SpiffeId, TrustDomain};
 use crate::matching::{StringMatch, Wildcard};
 use crate::model::address::{Address, HostBinding, Meaning, ServicePortRef};
 use crate::model::endpoint::Endpoint;
-use crate::model::extras::{Abort, AbortWith, Extras, Fault, Share};
+use crate::model::extras::{Abort, AbortWith, Cors, Extras, Fault, Share};
 use crate::model::name::{AddressKey, ObjectName, ResourceName};
 use crate::model::policy::{Action, AuthorizationPolicy, Operation, Rule, Source, ValueMatch};
 use crate::model::protocol::Protocol;
@@ -241,7 +241,7 @@ fn f2_faults_are_told_and_one_for_everybody_is_the_answer() {
     let fault = |millionths| {
         let share = Share::of_millionths(millionths).unwrap();
         let abort = Some(Abort { share, with: AbortWith::Grpc(14) });
-        let extras = Extras { fault: Some(Fault { delay: None, abort }) };
+        let extras = Extras { fault: Some(Fault { delay: None, abort }), cors: None };
         let rule = HttpRule { extras: extras.boxed(), ..rule(vec![], &[("web", None, 1)]) };
         snapshot(vec![rule], &[], vec![meshed(1, "v1", "web")])
     };
@@ -254,6 +254,29 @@ fn f2_faults_are_told_and_one_for_everybody_is_the_answer() {
     assert!(all.destinations.is_empty());
     let grpc = get("/", &[("content-type", "application/grpc")]);
     assert_eq!(explained(&fault(1_000_000), &grpc, &workload("web", vec![])).status, Some(200));
+}
+
+#[test]
+fn f3_a_preflight_is_answered_and_other_origins_are_told() {
+    let cors = Cors { origins: vec![StringMatch::Exact("https://shop".into())], ..Cors::default() };
+    let extras = Extras { fault: None, cors: Some(cors) };
+    let rule = HttpRule { extras: extras.boxed(), ..rule(vec![], &[("web", None, 1)]) };
+    let snapshot = snapshot(vec![rule], &[], vec![meshed(1, "v1", "web")]);
+    let open = workload("web", vec![]);
+    let mut asks = get("/", &[("origin", "https://shop"), ("access-control-request-method", "PUT")]);
+    asks.request.method = "OPTIONS".to_owned();
+    let answered = explained(&snapshot, &asks, &open);
+    assert_eq!((answered.verdict, answered.status), (Verdict::Answered, Some(200)));
+    assert_eq!(answered.reason.as_deref(), Some("preflight"));
+    let told = |origin| {
+        let told = explained(&snapshot, &get("/", &[("origin", origin)]), &open);
+        assert_eq!(told.verdict, Verdict::Forwarded);
+        told.steps.into_iter().find(|step| step.step == "origin").expect("a step").says
+    };
+    assert!(
+        told("https://x").starts_with("https://x is not allowed (origins exact https://shop): it goes on")
+    );
+    assert!(told("https://shop").starts_with("https://shop is allowed "));
 }
 
 #[test]

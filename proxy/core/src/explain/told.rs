@@ -72,7 +72,7 @@ pub struct Refused {
 /// What the mesh answers by itself because a route says so.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OwnAnswer {
-    /// `direct_response`, `redirect`, `fault_injected`.
+    /// `direct_response`, `redirect`, `preflight`, `fault_injected`.
     pub reason: String,
     /// The status.
     pub status: u16,

@@ -3,15 +3,18 @@
 use std::fmt;
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 
 use crate::chance::Chance;
+use crate::matching::StringMatch;
 
 /// What few rules ask for; at least one of the fields is set.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Extras {
     /// `fault`.
     pub fault: Option<Fault>,
+    /// `corsPolicy`.
+    pub cors: Option<Cors>,
 }
 
 /// `fault`: harm that is done on purpose, by the client's sidecar.
@@ -48,6 +51,25 @@ pub enum AbortWith {
     Http(StatusCode),
     /// `grpcStatus`, by its number; other clients get the HTTP status that stands for it.
     Grpc(u8),
+}
+
+/// `corsPolicy`: which cross-origin requests of browsers are allowed, and what they are told.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Cors {
+    /// `allowOrigins`: any of these; none allows nobody.
+    pub origins: Vec<StringMatch>,
+    /// `allowMethods`, joined by commas; `*` alone stands for the method that is asked for.
+    pub allow_methods: Option<HeaderValue>,
+    /// `allowHeaders`, joined by commas; `*` alone stands for those that are asked for.
+    pub allow_headers: Option<HeaderValue>,
+    /// `exposeHeaders`, joined by commas.
+    pub expose_headers: Option<HeaderValue>,
+    /// `maxAge`, in seconds.
+    pub max_age: Option<u64>,
+    /// `allowCredentials`.
+    pub credentials: bool,
+    /// `unmatchedPreflights: IGNORE`: a preflight of an origin that is not allowed is answered, and not forwarded.
+    pub ignore_unmatched: bool,
 }
 
 /// A share of requests, in millionths.
@@ -136,6 +158,30 @@ impl fmt::Display for Fault {
     }
 }
 
+/// `origins exact https://shop or prefix http://, methods GET,PUT, for 60s, with credentials`.
+impl fmt::Display for Cors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let origins: Vec<String> = self.origins.iter().map(ToString::to_string).collect();
+        let origins = if origins.is_empty() { "none".to_owned() } else { origins.join(" or ") };
+        write!(f, "origins {origins}")?;
+        let lists = [
+            ("methods", &self.allow_methods),
+            ("headers", &self.allow_headers),
+            ("exposes", &self.expose_headers),
+        ];
+        for (name, list) in lists {
+            if let Some(list) = list {
+                write!(f, ", {name} {}", String::from_utf8_lossy(list.as_bytes()))?;
+            }
+        }
+        if let Some(seconds) = self.max_age {
+            write!(f, ", for {seconds}s")?;
+        }
+        f.write_str(if self.credentials { ", with credentials" } else { "" })?;
+        f.write_str(if self.ignore_unmatched { ", ignores others" } else { "" })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -162,5 +208,26 @@ mod tests {
         assert_eq!(Fault { abort: None, delay }.to_string(), "delay 1.5s for 12.5%");
         assert_eq!(Fault { abort, delay: None }.to_string(), "abort UNAVAILABLE for 100%");
         assert_eq!(Extras::default().boxed(), None);
+    }
+
+    #[test]
+    fn a_cors_policy_reads_as_it_is_written() {
+        let value = |text| Some(HeaderValue::from_static(text));
+        let none = Cors::default();
+        assert_eq!(none.to_string(), "origins none");
+        let all = Cors {
+            origins: vec![StringMatch::Exact("https://a".into()), StringMatch::Prefix("http://".into())],
+            allow_methods: value("GET,PUT"),
+            allow_headers: value("x-a"),
+            expose_headers: value("x-b"),
+            max_age: Some(60),
+            credentials: true,
+            ignore_unmatched: true,
+        };
+        assert_eq!(
+            all.to_string(),
+            "origins exact https://a or prefix http://, methods GET,PUT, headers x-a, exposes x-b, for 60s, \
+             with credentials, ignores others"
+        );
     }
 }

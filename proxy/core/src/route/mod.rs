@@ -27,6 +27,8 @@ pub mod redirect;
 pub mod headers;
 /// Which requests are harmed on purpose.
 pub mod fault;
+/// Which cross-origin requests a rule allows.
+pub mod cors;
 
 /// A request as rules see it.
 #[derive(Clone, Copy, Debug)]

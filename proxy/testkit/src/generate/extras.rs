@@ -1,17 +1,18 @@
 //! What few route rules ask for.
 
 use http::StatusCode;
+use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
-use weft_core::model::extras::{Abort, AbortWith, Delay, Extras, Fault, Share};
+use weft_core::model::extras::{Abort, AbortWith, Cors, Delay, Extras, Fault, Share};
 
-use super::value::span;
+use super::value::{header_value, span, string_match};
 
 /// Anything that a rule may ask for; mostly nothing.
 pub fn extras() -> impl Strategy<Value = Option<Box<Extras>>> {
     prop_oneof![
         3 => Just(None),
-        1 => option::of(fault()).prop_map(|fault| Extras { fault }.boxed()),
+        1 => (option::of(fault()), option::of(cors())).prop_map(|(fault, cors)| Extras { fault, cors }.boxed()),
     ]
 }
 
@@ -25,6 +26,28 @@ fn fault() -> impl Strategy<Value = Fault> {
     (option::of(delay), option::of(abort))
         .prop_filter("something is done", |(delay, abort)| delay.is_some() || abort.is_some())
         .prop_map(|(delay, abort)| Fault { delay, abort })
+}
+
+fn cors() -> impl Strategy<Value = Cors> {
+    let value = || option::of(header_value());
+    let flags = (any::<bool>(), any::<bool>(), option::of(any::<u64>()));
+    (vec(string_match(), 0..3), value(), value(), value(), flags).prop_map(
+        |(
+            origins,
+            allow_methods,
+            allow_headers,
+            expose_headers,
+            (credentials, ignore_unmatched, max_age),
+        )| Cors {
+            origins,
+            allow_methods,
+            allow_headers,
+            expose_headers,
+            max_age,
+            credentials,
+            ignore_unmatched,
+        },
+    )
 }
 
 fn share() -> impl Strategy<Value = Share> {
