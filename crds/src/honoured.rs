@@ -43,7 +43,6 @@ const VIRTUAL_SERVICE: &[(&str, When)] = &[
     ("spec.http[].mirrors", Written),
     ("spec.http[].mirrorPercent", Written),
     ("spec.http[].mirrorPercentage", Written),
-    ("spec.http[].corsPolicy", Written),
     ("spec.tls", Written),
     ("spec.tcp[].match[].sourceSubnet", Written),
 ];

@@ -249,3 +249,35 @@ fn f2_faults_are_told_in_millionths() {
     let fault = extras.fault.as_ref().expect("a fault");
     assert_eq!(fault.to_string(), "delay 1.5s for 5%, abort NOT_FOUND for 0.0003%");
 }
+
+const CORS: &str = "
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: content}
+spec:
+  hosts: [content-service]
+  http:
+  - match: [{uri: {exact: /old}}]
+    corsPolicy: {allowOrigin: ['*']}
+    redirect: {uri: /new}
+  - corsPolicy:
+      allowOrigin: ['*']
+      allowMethods: [GET, POST]
+      exposeHeaders: [x-a, x-b]
+      maxAge: 24h
+      allowCredentials: true
+      unmatchedPreflights: IGNORE
+    route: [{destination: {host: content-service}}]
+";
+
+#[test]
+fn f3_lists_of_a_cors_policy_are_joined_and_a_redirect_has_none() {
+    let service = service(&world(&[PODS, CORS]), "client");
+    let rules = &service.ports[0].http.rules;
+    assert_eq!(rules[0].extras, None);
+    let cors = rules[1].extras.as_ref().and_then(|extras| extras.cors.as_ref()).expect("a policy");
+    assert_eq!(
+        cors.to_string(),
+        "origins exact *, methods GET,POST, exposes x-a,x-b, for 86400s, with credentials, ignores others"
+    );
+}

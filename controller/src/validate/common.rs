@@ -27,7 +27,7 @@ pub const PART_LIMIT: usize = limits::MAX_CONDITIONS;
 /// The largest object of the mesh's own kinds, in bytes of its texts: what the API server takes.
 pub const OBJECT_LIMIT: usize = 3 << 19;
 /// The longest text that is matched or written, in bytes.
-const TEXT_LIMIT: usize = 8192;
+pub const TEXT_LIMIT: usize = 8192;
 
 /// A host, fully qualified and in lower case; a short name stands in the object's namespace.
 pub fn host(findings: &mut Findings, path: &str, text: &str, namespace: &str) -> Option<Arc<str>> {

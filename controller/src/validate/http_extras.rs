@@ -1,10 +1,12 @@
-//! What few `http[]` rules ask for: faults.
+//! What few `http[]` rules ask for: faults, answers to browsers of other origins.
 
-use http::StatusCode;
-use weft_core::model::extras::{Abort, AbortWith, Delay, Fault, GRPC_STATUSES, Share};
-use weft_crds::scalar::Int;
+use http::{HeaderName, HeaderValue, Method, StatusCode};
+use weft_core::matching::StringMatch;
+use weft_core::model::extras::{Abort, AbortWith, Cors, Delay, Fault, GRPC_STATUSES, Share};
+use weft_crds::scalar::{Duration, Int};
 use weft_crds::shared::Percent;
 use weft_crds::virtual_service::action as written;
+use weft_crds::virtual_service::matching::StringMatch as Matching;
 
 use super::common;
 use super::findings::Findings;
@@ -74,6 +76,84 @@ fn grpc_status(findings: &mut Findings, path: &str, name: &str) -> Option<AbortW
         findings.error(path, format!("`{name}` is no status of gRPC; they are {known}"));
     }
     number.and_then(|number| u8::try_from(number).ok()).map(AbortWith::Grpc)
+}
+
+/// `corsPolicy`.
+pub fn cors(findings: &mut Findings, path: &str, written: &written::CorsPolicy) -> Cors {
+    Cors {
+        origins: origins(findings, path, written),
+        allow_methods: names(findings, &format!("{path}.allowMethods"), &written.allow_methods, METHOD),
+        allow_headers: names(findings, &format!("{path}.allowHeaders"), &written.allow_headers, HEADER),
+        expose_headers: names(findings, &format!("{path}.exposeHeaders"), &written.expose_headers, HEADER),
+        max_age: max_age(findings, &format!("{path}.maxAge"), written.max_age.as_ref()),
+        credentials: written.allow_credentials.unwrap_or(false),
+        ignore_unmatched: written.unmatched_preflights == Some(written::UnmatchedPreflights::Ignore),
+    }
+}
+
+/// `allowOrigins`, or what the deprecated `allowOrigin` says where there are none.
+fn origins(findings: &mut Findings, path: &str, written: &written::CorsPolicy) -> Vec<StringMatch> {
+    let (new, old) = (format!("{path}.allowOrigins"), format!("{path}.allowOrigin"));
+    common::part(findings, &new, written.allow_origins.len());
+    common::part(findings, &old, written.allow_origin.len());
+    match (&written.allow_origins[..], &written.allow_origin[..]) {
+        ([], []) => findings.warn(&new, "missing: no origin is allowed anything"),
+        ([_, ..], [_, ..]) => findings.warn(&old, "has no effect beside allowOrigins"),
+        _ => {}
+    }
+    let exact = |text: &String| Matching { exact: Some(text.clone()), ..Matching::default() };
+    let (path, all) = match written.allow_origins.is_empty() {
+        true => (old, written.allow_origin.iter().map(exact).collect()),
+        false => (new, written.allow_origins.clone()),
+    };
+    let all = all.iter().enumerate();
+    all.filter_map(|(i, one)| origin(findings, &format!("{path}[{i}]"), one)).collect()
+}
+
+/// An origin is never empty, and a condition that nothing stands in is a slip.
+fn origin(findings: &mut Findings, path: &str, written: &Matching) -> Option<StringMatch> {
+    if [&written.exact, &written.prefix, &written.regex].into_iter().flatten().any(String::is_empty) {
+        findings.error(path, "is empty, and no origin is; write one, such as `https://example.com`");
+        return None;
+    }
+    common::string_match(findings, path, written, false)
+}
+
+/// What a list names, and whether a text is one.
+type Naming = (&'static str, fn(&str) -> bool);
+
+const METHOD: Naming = ("method in capitals", |text| {
+    Method::from_bytes(text.as_bytes()).is_ok() && !text.bytes().any(|byte| byte.is_ascii_lowercase())
+});
+const HEADER: Naming = ("header name", |text| HeaderName::from_bytes(text.as_bytes()).is_ok());
+
+/// A list as one header's value; `None` for none.
+fn names(findings: &mut Findings, path: &str, list: &[String], (what, valid): Naming) -> Option<HeaderValue> {
+    common::part(findings, path, list.len());
+    for (i, text) in list.iter().enumerate().filter(|(_, text)| !valid(text)) {
+        let reason = format!("`{text}` is no {what}; an entry is one, without spaces and commas");
+        findings.error(format!("{path}[{i}]"), reason);
+    }
+    let all = list.join(",");
+    if all.len() > common::TEXT_LIMIT {
+        let (has, most) = (all.len(), common::TEXT_LIMIT);
+        findings.error(path, format!("has {has} bytes with the commas; the most is {most}"));
+    }
+    Some(all).filter(|all| !all.is_empty()).and_then(|all| HeaderValue::try_from(all).ok())
+}
+
+/// Whole seconds, as browsers are told them.
+fn max_age(findings: &mut Findings, path: &str, written: Option<&Duration>) -> Option<u64> {
+    let (text, time) = (written?, common::duration(findings, path, written?)?);
+    if time.as_secs() == 0 {
+        findings.error(path, format!("`{text}` is too short; the least is 1s"));
+    } else if time.subsec_nanos() > 0 {
+        findings.error(
+            path,
+            format!("`{text}` is not whole seconds, which browsers are told; leave the rest out"),
+        );
+    }
+    Some(time.as_secs())
 }
 
 /// The share of a fault: nobody's where none is written, as Istio has it.

@@ -121,7 +121,11 @@ impl Reader<'_> {
     fn extras(&mut self, path: &str, rule: &HttpRoute) -> Option<Box<Extras>> {
         let fault = rule.fault.as_ref();
         let fault = fault.and_then(|it| http_extras::fault(self.findings, &format!("{path}.fault"), it));
-        Extras { fault, cors: None }.boxed()
+        let cors = rule.cors_policy.as_ref();
+        let cors = cors.map(|it| http_extras::cors(self.findings, &format!("{path}.corsPolicy"), it));
+        // As Envoy has it, a rule that answers by itself tells browsers nothing.
+        let answers = rule.redirect.is_some() || rule.direct_response.is_some();
+        Extras { fault, cors: cors.filter(|_| !answers) }.boxed()
     }
 
     fn source(&self, path: &str, name: &str) -> RuleSource {
@@ -193,7 +197,12 @@ impl Reader<'_> {
         if rule.fault.is_some() {
             self.findings.error(format!("{path}.fault"), format!("has no meaning beside {what}"));
         }
-        for (name, written) in [("timeout", rule.timeout.is_some()), ("retries", rule.retries.is_some())] {
+        let without_effect = [
+            ("timeout", rule.timeout.is_some()),
+            ("retries", rule.retries.is_some()),
+            ("corsPolicy", rule.cors_policy.is_some()),
+        ];
+        for (name, written) in without_effect {
             if written {
                 self.findings.warn(format!("{path}.{name}"), format!("has no effect beside {what}"));
             }

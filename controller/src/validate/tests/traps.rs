@@ -249,3 +249,55 @@ fn f2_a_fault_without_percentage_does_nothing_and_is_warned_about() {
     assert_eq!(errors(&verdict), [""; 0]);
     assert!(warnings(&verdict)[0].starts_with("spec.http[0].fault.abort.percentage: missing, which is 0%"));
 }
+
+fn cors(policy: &str) -> Vec<String> {
+    routed(&format!("  corsPolicy: {policy}"))
+}
+
+#[test]
+fn f3_cors_policies_that_make_no_sense() {
+    for (policy, field, reason) in [
+        ("{allowOrigins: [{}]}", "allowOrigins[0]", "says nothing"),
+        ("{allowOrigins: [{exact: a, prefix: b}]}", "allowOrigins[0]", "write one of exact"),
+        ("{allowOrigins: [{exact: a}, {prefix: ''}]}", "allowOrigins[1]", "is empty"),
+        ("{allowOrigins: [{regex: '('}]}", "allowOrigins[0].regex", "unclosed group"),
+        ("{allowOrigin: ['']}", "allowOrigin[0]", "is empty"),
+        ("{allowMethods: ['GET,PUT']}", "allowMethods[0]", "`GET,PUT` is no method"),
+        ("{allowMethods: [GET, put]}", "allowMethods[1]", "in capitals"),
+        ("{allowHeaders: [a, 'b c']}", "allowHeaders[1]", "`b c` is no header name"),
+        ("{exposeHeaders: ['']}", "exposeHeaders[0]", "no header name"),
+        ("{maxAge: 500ms}", "maxAge", "`500ms` is too short; the least is 1s"),
+        ("{maxAge: 0s}", "maxAge", "the least is 1s"),
+        ("{maxAge: 1.5s}", "maxAge", "`1.5s` is not whole seconds"),
+        ("{maxAge: -1s}", "maxAge", "negative"),
+        ("{maxAge: '60'}", "maxAge", "60"),
+    ] {
+        let said = cors(policy);
+        let at = format!("spec.http[0].corsPolicy.{field}: ");
+        assert!(said.iter().any(|s| s.starts_with(&at) && s.contains(reason)), "{policy}: {said:?}");
+    }
+    let long = format!("{{allowHeaders: [{}]}}", vec!["x".repeat(99); 82].join(","));
+    assert!(cors(&long)[0].contains("has 8199 bytes with the commas; the most is 8192"), "{:?}", cors(&long));
+    let good = "{allowOrigins: [{exact: '*'}], allowMethods: ['*'], allowHeaders: ['*'], maxAge: 24h}";
+    assert_eq!(cors(good), [""; 0]);
+}
+
+#[test]
+fn f3_cors_policies_without_effect_are_warned_about() {
+    for (rest, field, reason) in [
+        (
+            "allowOrigin: ['*'], allowOrigins: [{exact: b}]",
+            ".allowOrigin",
+            "has no effect beside allowOrigins",
+        ),
+        ("allowOrigins: [], allowMethods: []", ".allowOrigins", "missing: no origin"),
+        ("allowOrigin: ['*']}, redirect: {uri: /x", "", "has no effect beside redirect"),
+        ("allowOrigin: ['*']}, directResponse: {status: 200", "", "has no effect beside directResponse"),
+    ] {
+        let route = if field.is_empty() { "" } else { "route: [{destination: {host: a}}], " };
+        let verdict = virtual_service(&format!("hosts: [a]\nhttp:\n- {{{route}corsPolicy: {{{rest}}}}}"));
+        assert_eq!(errors(&verdict), [""; 0], "{rest}");
+        let warned = format!("spec.http[0].corsPolicy{field}: {reason}");
+        assert!(warnings(&verdict).iter().any(|w| w.starts_with(&warned)), "{:?}", warnings(&verdict));
+    }
+}
