@@ -1,4 +1,4 @@
-//! What route rules ask for beside a destination, through two sidecars of a local mesh: faults.
+//! What route rules ask for beside a destination, through two sidecars of a local mesh: faults, origins of browsers.
 
 use std::time::Instant;
 
@@ -77,6 +77,24 @@ fn f2_tests_of_manifests_expect_faults() {
     assert!(other[0][0].ends_with("`none` is expected, and it is delay 2s for 100%"), "{other:?}");
 }
 
+/// As Istio's reference has it.
+const CORS: &str = "
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: web}
+spec:
+  hosts: [web]
+  http:
+  - corsPolicy:
+      allowOrigins: [{exact: 'https://example.com'}]
+      allowMethods: [POST, GET]
+      allowCredentials: false
+      allowHeaders: [X-Foo-Bar]
+      maxAge: 24h
+    route: [{destination: {host: web}}]
+";
+
 /// Asks until the answer begins so.
 async fn until(mesh: &Mesh, script: &str, begins: &str) -> anyhow::Result<String> {
     let began = Instant::now();
@@ -105,6 +123,28 @@ fn f2_faults_hit_whom_they_are_for() {
         // Mended by saving the file.
         manifests.save(FILE, &format!("{PODS}{INJECTED}{}", FAULTS.replace("value: 100", "value: 0")));
         until(mesh, "curl -s -m 10 -o /dev/null -w '%{http_code}' http://web/", "200").await?;
+        Ok(())
+    });
+}
+
+#[test]
+fn f3_browsers_are_told_who_may_read() {
+    let Some(manifests) = Manifests::of(&["curl"], &format!("{PODS}{INJECTED}{CORS}")) else { return };
+    manifests.run(async |mesh, _| {
+        let preflight = "curl -s -m 10 -o /dev/null -X OPTIONS -H 'Origin: https://example.com' \
+             -H 'Access-Control-Request-Method: POST' \
+             -w '%header{access-control-allow-origin} %header{access-control-allow-methods} \
+             %header{access-control-allow-headers} %header{access-control-max-age} %{http_code}' http://web/";
+        until(mesh, preflight, "https://example.com POST,GET X-Foo-Bar 86400 200").await?;
+        let read = |origin: &str| {
+            let told = "%{http_code} [%header{access-control-allow-origin}]";
+            format!("curl -s -m 10 -o /dev/null -H 'Origin: {origin}' -w '{told}' http://web/")
+        };
+        assert_eq!(
+            sh(mesh, "deploy/client", &read("https://example.com")).await?.1,
+            "200 [https://example.com]"
+        );
+        assert_eq!(sh(mesh, "deploy/client", &read("https://other.com")).await?.1, "200 []");
         Ok(())
     });
 }

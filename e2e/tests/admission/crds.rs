@@ -200,6 +200,12 @@ fn senseless_virtual_services_more() -> Vec<Senseless> {
         ),
         (
             Kind::VirtualService,
+            route(|r| r["corsPolicy"] = json!({"allowOrigin": ["*"], "maxAge": "0s"})),
+            "spec.http[0].corsPolicy.maxAge",
+            "is too short; the least is 1s",
+        ),
+        (
+            Kind::VirtualService,
             route(|r| r["match"] = json!([{"uri": {}}])),
             "spec.http[0].match[0].uri",
             "says nothing",
