@@ -1,7 +1,6 @@
 //! Connections to upstreams and what they carry.
 
 use std::rc::Rc;
-use std::time::Duration;
 
 use http::{Request, header};
 use hyper::client::conn::http1;
@@ -9,7 +8,7 @@ use hyper_util::rt::TokioIo;
 use tokio::time::Instant;
 use weft_core::http::head::Limits;
 
-use super::connect::{ConnectFault, Destination};
+use super::connect::{ConnectFault, Destination, WRITE_TIME};
 use super::gate::OpenConnection;
 use super::http2::{self, Http2};
 use crate::flow::Flow;
@@ -17,9 +16,6 @@ use crate::http::client_guard::{Asked, ClientGuard};
 use crate::http::upload::UploadBody;
 use crate::http::version::{HTTP1_BUFFER, HttpVersion};
 use crate::io::Io;
-
-/// An upstream that reads nothing of what is written for so long is given up.
-pub(super) const WRITE_TIME: Duration = Duration::from_secs(300);
 
 /// A connection.
 pub(super) enum Connection {

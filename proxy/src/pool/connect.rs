@@ -4,6 +4,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use weft_core::reason::Reason;
 use weft_core::transport::Transport;
@@ -15,6 +16,9 @@ use crate::http::version::HttpVersion;
 use crate::io::{Io, Socket};
 use crate::itself::Itself;
 use crate::tls::{self, Alpn, Tls, TlsFault};
+
+/// An upstream that reads nothing of what is written for so long is given up.
+pub(super) const WRITE_TIME: Duration = Duration::from_secs(300);
 
 /// Where a request goes.
 #[derive(Clone, Debug)]

@@ -14,10 +14,9 @@ use http_body::Body as _;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::conn::WRITE_TIME;
-use super::connect::{ConnectFault, Destination};
+use super::connect::{ConnectFault, Destination, WRITE_TIME};
 use super::gate::OpenConnection;
-use super::lease::SendFault;
+use super::send_fault::SendFault;
 use crate::http::cork::Cork;
 use crate::http::incoming::Incoming;
 use crate::http::pipe::Pipe;

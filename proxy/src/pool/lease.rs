@@ -4,11 +4,11 @@ use std::rc::Rc;
 
 use http::{Request, Response};
 use http_body::Body;
-use weft_core::http::head::fault::Fault;
 
 use super::conn::{Connection, Http1};
 use super::connect::Destination;
 use super::http2::Http2;
+use super::send_fault::SendFault;
 use crate::flow::{Flow, NARROW};
 use crate::http::fault::{Cut, FramingFault, find};
 use crate::http::incoming::Incoming;
@@ -29,21 +29,6 @@ pub struct Lease {
     home: Rc<dyn Home>,
     to: Destination,
     connection: Option<Connection>,
-}
-
-/// Why there is no response.
-#[derive(Debug)]
-pub enum SendFault {
-    /// Nothing of the request was written.
-    Unsent,
-    /// The upstream said that it has not processed the request (REFUSED_STREAM, or GOAWAY with a lower stream).
-    Refused,
-    /// The upstream's bytes broke the rules of HTTP.
-    Framing(Option<Fault>),
-    /// The connection or the stream broke off; what the upstream has done is not known.
-    Reset,
-    /// The client's body failed.
-    Body,
 }
 
 impl Lease {

@@ -13,6 +13,8 @@
 pub mod connect;
 /// A word between workers about connections that one of them is denied.
 mod gate;
+/// What is known of a request that got no response.
+mod send_fault;
 /// Connections of HTTP/2.
 mod http2;
 /// Connections and what they carry.
@@ -24,7 +26,8 @@ mod slot;
 
 pub use connect::{Connect, ConnectFault, Destination, MeshConnect};
 pub use gate::Gates;
-pub use lease::{Lease, SendFault};
+pub use lease::Lease;
+pub use send_fault::SendFault;
 
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};

@@ -1,13 +1,13 @@
 //! One connection from a client: the guard in front, limits, an orderly end.
 
-/// HTTP/1.
-mod http1;
-/// HTTP/2.
-mod http2;
 /// When a connection is to take no more requests.
 mod pulse;
 /// Responses of HTTP/2 that their client leaves no room for.
 mod unread;
+/// HTTP/1.
+mod http1;
+/// HTTP/2.
+mod http2;
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
