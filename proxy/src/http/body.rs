@@ -1,7 +1,7 @@
 //! Response bodies: what the client is sent, in either direction.
 //!
-//! A body knows when it ends, however it ends, and says so exactly once: with its last frame, with the error that
-//! cuts it, or when it is dropped before its end (the client went away).
+//! A body knows when it ends, however it ends, and says so exactly once: when it is dropped after its last frame, with
+//! the error that cuts it, or when it is dropped before its end (the client went away).
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -54,6 +54,8 @@ pub trait Finish {
 pub struct Body {
     source: Source,
     bytes: u64,
+    /// Its last frame was given: whether it is taken, whoever drops it knows.
+    complete: bool,
     grpc_status: Option<u8>,
     /// Counted where it is gRPC.
     messages: Option<grpc::Messages>,
@@ -86,7 +88,7 @@ impl Body {
     }
 
     fn over(source: Source, patience: Patience) -> Self {
-        Self { source, bytes: 0, grpc_status: None, messages: None, patience, finish: None }
+        Self { source, bytes: 0, complete: false, grpc_status: None, messages: None, patience, finish: None }
     }
 
     /// Counts its messages where it is gRPC.
@@ -106,9 +108,9 @@ impl Body {
         self
     }
 
-    /// The client does not take the rest in time.
-    pub fn unread(mut self) {
-        self.ended(End::Unread);
+    /// Something of it was not taken.
+    pub fn not_taken(mut self, end: End) {
+        self.ended(end);
     }
 
     fn ended(&mut self, end: End) {
@@ -144,9 +146,7 @@ impl Body {
             strip_trailers(trailers);
             self.grpc_status = grpc_status(trailers);
         }
-        if self.source.is_end_stream() || frame.is_trailers() {
-            self.ended(End::Complete);
-        }
+        self.complete = self.source.is_end_stream() || frame.is_trailers();
     }
 }
 
@@ -203,7 +203,7 @@ impl HttpBody for Body {
 /// A body that goes before its end: the client went away.
 impl Drop for Body {
     fn drop(&mut self) {
-        self.ended(End::Client);
+        self.ended(if self.complete { End::Complete } else { End::Client });
     }
 }
 

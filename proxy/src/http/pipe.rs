@@ -45,7 +45,7 @@ impl<B: Body<Data = Bytes, Error = Cut> + Unpin> Pipe<B> {
         }
     }
 
-    /// Whether it waits for the other end to leave room.
+    /// Whether it waits for the other end to leave room; or did, when it ended.
     pub fn is_blocked(&self) -> bool {
         !self.rest.is_empty()
     }

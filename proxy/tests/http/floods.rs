@@ -259,6 +259,9 @@ async fn c7_an_answer_of_one_piece_that_is_not_taken_ends_too() {
         let bed = Bed::new(&world);
         let mut client = RawClient::connect(bed.outbound(&world, "a", Http2).await, &[(WINDOW, 10)]).await;
         ask(&mut client, 1, WHOLE).await;
+        settle().await;
+        tokio::time::sleep(Duration::from_secs(320)).await;
+        settle().await;
         assert_eq!(client.next_of(DATA).await.expect("what there is room for").payload, b"longer tha");
         assert_eq!(client.next_of(RESET).await.expect("the end").code(), Some(CANCEL));
         assert!(bed.metrics().contains(r#"weft_rejected_total{policy="",reason="unread"} 1"#));

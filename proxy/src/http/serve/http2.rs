@@ -17,7 +17,7 @@ use http_body::Body as _;
 use super::pulse::Pulse;
 use super::unread::Unread;
 use super::{Handle, Word, answer};
-use crate::http::body::Body;
+use crate::http::body::{Body, End};
 use crate::http::cork::Cork;
 use crate::http::fault::HttpError;
 use crate::http::frame_guard::FrameGuard;
@@ -151,8 +151,10 @@ async fn respond<H: Handle>(shared: &Shared<H>, mut reply: SendResponse<Bytes>, 
         return;
     }
     let (mut pipe, mut unread) = (Pipe::new(stream, body), Unread::default());
-    if poll_fn(|cx| poll_taken(&mut pipe, &mut unread, &shared.overload, cx)).await.is_err() {
-        pipe.cancel().unread();
+    match poll_fn(|cx| poll_taken(&mut pipe, &mut unread, &shared.overload, cx)).await {
+        Err(NotTaken) => pipe.cancel().not_taken(End::Unread),
+        Ok(()) if pipe.is_blocked() => pipe.cancel().not_taken(End::Client),
+        Ok(()) => {}
     }
 }
 
