@@ -140,7 +140,8 @@ pub struct HostSettings {
 /// What the sidecar writes.
 #[derive(Clone, Debug, Args)]
 pub struct LogSettings {
-    /// The sidecar's own log: `error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,weft_proxy::config=debug`.
+    /// The sidecar's own log: `error`, `warn`, `info`, `debug` (which `trace` means, too), or a filter such as
+    /// `info,weft_proxy::config=debug`.
     #[arg(long = "log", env = "WEFT_LOG", default_value = "info")]
     pub level: String,
     /// The access log, on standard output.
