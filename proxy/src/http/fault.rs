@@ -32,9 +32,6 @@ pub enum Cut {
     /// The stream must not be processed: the client may send the request again, to somebody else.
     #[error("the request was not processed")]
     Refused,
-    /// The sidecar itself failed.
-    #[error("a defect of the sidecar")]
-    Internal,
 }
 
 /// Bytes of an upstream that break HTTP/1's rules; wrapped in an [`io::Error`], so that it travels through hyper.
@@ -49,7 +46,6 @@ impl Cut {
             Self::Peer(error) => code_of(error).unwrap_or(h2::Reason::INTERNAL_ERROR),
             Self::Refused => h2::Reason::REFUSED_STREAM,
             Self::Idle | Self::Deadline => h2::Reason::CANCEL,
-            Self::Internal => h2::Reason::INTERNAL_ERROR,
         }
     }
 }

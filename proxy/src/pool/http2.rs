@@ -3,7 +3,6 @@
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
@@ -36,7 +35,6 @@ pub(super) struct Http2 {
     /// The upstream takes no more requests on it.
     pub(super) draining: Cell<bool>,
     pub(super) idle_until: Cell<Instant>,
-    told: Rc<Told>,
 }
 
 /// A request that has no response yet.
@@ -46,29 +44,18 @@ pub(super) struct Begun {
     upload: Option<AbortOnDropHandle<()>>,
 }
 
-/// What the task of a connection tells.
-#[derive(Default)]
-struct Told {
-    /// `SETTINGS_MAX_CONCURRENT_STREAMS` of the upstream.
-    streams: Cell<u32>,
-    closed: Cell<bool>,
-}
-
 /// Begins HTTP/2 on a new connection.
 pub(super) async fn handshake(mut io: Io, open: OpenConnection) -> Result<Http2, ConnectFault> {
     io.limit_writes(WRITE_TIME);
     let cork = Cork::new(io);
     let (sender, connection) = builder().handshake(cork.clone()).await.map_err(|_| ConnectFault::Http)?;
-    let told = Rc::new(Told::default());
-    told.streams.set(streams(&connection));
-    tokio::task::spawn_local(drive(connection, cork, Rc::clone(&told), open));
+    tokio::task::spawn_local(drive(connection, cork, open));
     Ok(Http2 {
         sender: RefCell::new(sender),
         active: Cell::new(0),
         served: Cell::new(0),
         draining: Cell::new(false),
         idle_until: Cell::new(Instant::now()),
-        told,
     })
 }
 
@@ -85,33 +72,22 @@ fn builder() -> Builder {
 }
 
 /// Carries frames until the connection ends: by the upstream, or because nobody has it any more.
-async fn drive(
-    mut connection: Connection<Cork<Io>, Bytes>,
-    cork: Cork<Io>,
-    told: Rc<Told>,
-    open: OpenConnection,
-) {
-    let ended = poll_fn(|cx| {
-        let polled = cork.drive(Pin::new(&mut connection), cx);
-        told.streams.set(streams(&connection));
-        polled
-    });
-    if let Err(error) = ended.await {
+async fn drive(mut connection: Connection<Cork<Io>, Bytes>, cork: Cork<Io>, open: OpenConnection) {
+    // With its connection the library's senders end: before there is room for another.
+    let ended = poll_fn(move |cx| cork.drive(Pin::new(&mut connection), cx)).await;
+    if let Err(error) = ended {
         tracing::debug!(%error, "upstream connection ended");
     }
-    told.closed.set(true);
     drop(open);
-}
-
-fn streams(connection: &Connection<Cork<Io>, Bytes>) -> u32 {
-    u32::try_from(connection.max_concurrent_send_streams()).unwrap_or(u32::MAX)
 }
 
 impl Http2 {
     /// Whether another request may begin on it.
     pub(super) fn has_room(&self, to: &Destination) -> bool {
         let policy = &to.cluster.cluster.connections;
-        let most = policy.max_concurrent_streams.unwrap_or(u32::MAX).min(self.told.streams.get());
+        // `SETTINGS_MAX_CONCURRENT_STREAMS` of the upstream.
+        let allowed = u32::try_from(self.sender.borrow().current_max_send_streams()).unwrap_or(u32::MAX);
+        let most = policy.max_concurrent_streams.unwrap_or(u32::MAX).min(allowed);
         self.is_open(to) && self.active.get() < most
     }
 
@@ -124,7 +100,7 @@ impl Http2 {
     /// Whether it has ended, or takes no more requests: the upstream said GOAWAY.
     pub(super) fn is_closed(&self) -> bool {
         let asks = &mut Context::from_waker(Waker::noop());
-        self.told.closed.get() || matches!(self.sender.borrow_mut().poll_ready(asks), Poll::Ready(Err(_)))
+        matches!(self.sender.borrow_mut().poll_ready(asks), Poll::Ready(Err(_)))
     }
 
     /// Sends a request's head, and what is there of its body; the rest follows by itself.
