@@ -118,28 +118,26 @@ impl Http2 {
             Ok((response, stream)) => Ok(Begun { response, upload: begin_upload(Pipe::new(stream, body)) }),
             Err(error) => {
                 tracing::debug!(%error, "request not sent");
-                self.draining.set(true);
                 Err(SendFault::Unsent)
             }
         }
     }
 
     /// Waits for the head of the response. Whoever stops waiting resets the stream.
-    pub(super) async fn answered(&self, mut begun: Begun) -> Result<Response<Incoming>, SendFault> {
-        let response = (&mut begun.response).await.map_err(|error| self.fault(&error))?;
+    pub(super) async fn answered(mut begun: Begun) -> Result<Response<Incoming>, SendFault> {
+        let response = (&mut begun.response).await.map_err(|error| fault(&error))?;
         begun.upload.map(AbortOnDropHandle::detach);
         let (head, received) = response.into_parts();
         let body = Incoming::of_stream(&head.headers, received);
         Ok(Response::from_parts(head, body))
     }
+}
 
-    /// What became of a request that has no response. The connection takes no other where it has ended.
-    fn fault(&self, error: &h2::Error) -> SendFault {
-        self.draining.set(self.draining.get() || error.is_go_away() || error.is_io());
-        match is_refusal(error) {
-            true => SendFault::Refused,
-            false => SendFault::Reset,
-        }
+/// What became of a request that has no response.
+fn fault(error: &h2::Error) -> SendFault {
+    match is_refusal(error) {
+        true => SendFault::Refused,
+        false => SendFault::Reset,
     }
 }
 

@@ -92,7 +92,7 @@ impl Lease {
                 if let Some(permission) = permission {
                     permission.give();
                 }
-                connection.answered(connection.begin(request)?).await
+                Http2::answered(connection.begin(request)?).await
             }
             None => Err(SendFault::Unsent),
         }
