@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Request, Response};
-use weft_core::authz::{self, Decision, HttpFacts, RequestFacts};
+use weft_core::authz::{self, Decision, HttpFacts, NormalAuthority, RequestFacts};
 use weft_core::http::headers::{strip_asserted, strip_lookalikes};
 use weft_core::model::metadata::WorkloadMetadata;
 use weft_core::model::protocol::Protocol;
@@ -165,7 +165,6 @@ impl InboundHttp {
             return Ok(());
         }
         let from = &self.from.downstream;
-        let normal = authz::normal_authority(authority(&parts.uri, &parts.headers));
         let facts = RequestFacts {
             peer: from.peer.as_ref(),
             source_ip: from.client.ip(),
@@ -176,7 +175,7 @@ impl InboundHttp {
             http: Some(HttpFacts {
                 method: &parts.method,
                 path: parts.uri.path(),
-                authority: &normal,
+                authority: NormalAuthority::of(authority(&parts.uri, &parts.headers)),
                 headers: &parts.headers,
             }),
         };

@@ -14,7 +14,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use weft_core::authz::{HttpFacts, RequestFacts, authorize};
+use weft_core::authz::{HttpFacts, NormalAuthority, RequestFacts, authorize};
 use weft_core::balance::{PickArgs, pick};
 use weft_core::identity::SpiffeId;
 use weft_core::matching::{StringMatch, Wildcard};
@@ -112,7 +112,7 @@ impl World {
             destination_ip: [10, 0, 0, 8].into(),
             destination_port: 8080,
             sni: None,
-            http: Some(HttpFacts { method, path, authority, headers }),
+            http: Some(HttpFacts { method, path, authority: NormalAuthority::of(authority), headers }),
         }
     }
 }

@@ -1,16 +1,19 @@
 //! What a policy is asked about, and how it is read.
 
+use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::net::IpAddr;
 
 use http::{HeaderMap, HeaderName, Method};
 
+use crate::http::host::Authority;
 use crate::http::path::without_parameters;
 use crate::identity::SpiffeId;
 use crate::matching::Wildcard;
 use crate::text::{with_header, without_port};
 
 /// A request or a connection as policies see it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct RequestFacts<'a> {
     /// Who the peer is, by its certificate; `None` for plaintext: conditions on who it is do not match, their
     /// opposites do.
@@ -30,16 +33,43 @@ pub struct RequestFacts<'a> {
 }
 
 /// What only HTTP requests have.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct HttpFacts<'a> {
     /// The method.
     pub method: &'a Method,
     /// The normalised path, without the query.
     pub path: &'a str,
-    /// Host or `:authority`, with its port unless that is the scheme's default.
-    pub authority: &'a str,
+    /// Host or `:authority`.
+    pub authority: NormalAuthority<'a>,
     /// The headers.
     pub headers: &'a HeaderMap,
+}
+
+/// An authority as policies see it: in normal form, with its port unless that is HTTP's default. Few policies ask.
+#[derive(Clone, Debug)]
+pub struct NormalAuthority<'a> {
+    text: &'a str,
+    /// `None`: the text is in normal form.
+    normal: OnceCell<Option<String>>,
+}
+
+impl<'a> NormalAuthority<'a> {
+    /// Of an authority as it was sent.
+    pub fn of(text: &'a str) -> Self {
+        Self { text, normal: OnceCell::new() }
+    }
+
+    /// In normal form.
+    pub fn get(&self) -> &str {
+        self.normal.get_or_init(|| normal(self.text)).as_deref().unwrap_or(self.text)
+    }
+}
+
+fn normal(text: &str) -> Option<String> {
+    match Authority::parse(text, Some(80)).ok()?.rendered(text) {
+        Cow::Borrowed(_) => None,
+        Cow::Owned(normal) => Some(normal),
+    }
 }
 
 /// How a text that can be read in two ways is read.
@@ -52,13 +82,11 @@ pub(super) enum Reading {
 }
 
 impl<'a> HttpFacts<'a> {
-    /// Whether the authority is a host; also read without its port, and without the dot of the root at its end.
+    /// Whether the authority is a host; also read without its port.
     pub(super) fn host_is(&self, reading: Reading, host: &Wildcard) -> bool {
-        let bare = without_port(self.authority);
-        host.matches_ignoring_case(self.authority)
-            || (reading == Reading::Any
-                && (host.matches_ignoring_case(bare)
-                    || host.matches_ignoring_case(bare.strip_suffix('.').unwrap_or(bare))))
+        let authority = self.authority.get();
+        host.matches_ignoring_case(authority)
+            || (reading == Reading::Any && host.matches_ignoring_case(without_port(authority)))
     }
 
     /// Whether the path fulfils a condition; also read without `;parameters`, as some servers do.

@@ -8,12 +8,10 @@
 //! reading does, an ALLOW only if the plain one does. On opaque connections conditions on HTTP never let an ALLOW
 //! match, and never keep a DENY from matching.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::HeaderName;
 
-use crate::http::host::Authority;
 use crate::http::path::PathRules;
 use crate::http::request::Strictness;
 use crate::model::name::ObjectName;
@@ -21,7 +19,7 @@ use crate::model::policy::{Action, AuthorizationPolicy, Condition, Operation, Ru
 use crate::model::workload::Inbound;
 use crate::reason::Reason;
 
-pub use facts::{HttpFacts, RequestFacts};
+pub use facts::{HttpFacts, NormalAuthority, RequestFacts};
 
 /// What a policy is asked about, and how it is read.
 mod facts;
@@ -102,11 +100,6 @@ pub fn read_headers(policies: &[Arc<AuthorizationPolicy>]) -> Vec<HeaderName> {
         _ => None,
     });
     named.collect()
-}
-
-/// An authority as policies see it: in normal form, without the default port of HTTP.
-pub fn normal_authority(text: &str) -> Cow<'_, str> {
-    Authority::parse(text, Some(80)).map_or(Cow::Borrowed(text), |parsed| parsed.rendered(text))
 }
 
 /// Whether a policy reads anything that only HTTP requests have.

@@ -98,7 +98,7 @@ impl Caller {
         let http = HttpFacts {
             method: &self.method,
             path: self.path,
-            authority: self.authority,
+            authority: NormalAuthority::of(self.authority),
             headers: &self.headers,
         };
         ask(&RequestFacts {
@@ -234,7 +234,9 @@ fn k11_a_host_is_matched_with_its_port_and_a_deny_without_it_too() {
     );
     assert_eq!(with_port.under(&hosts(any(&["*.api"]))), NEITHER);
     let dotted = Caller { authority: "api.", ..Caller::default() };
-    assert_eq!(dotted.under(&hosts(any(&["api"]))), ONLY_DENIED);
+    assert_eq!(dotted.under(&hosts(any(&["api"]))), BOTH, "the root's dot is no part of a name");
+    let default = Caller { authority: "api.:80", ..Caller::default() };
+    assert_eq!(default.under(&hosts(any(&["api"]))), BOTH, "nor is HTTP's port");
 }
 
 #[test]

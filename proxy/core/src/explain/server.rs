@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use http::request::Parts;
 
-use crate::authz::{self, Decision, HttpFacts, RequestFacts};
+use crate::authz::{self, Decision, HttpFacts, NormalAuthority, RequestFacts};
 use crate::detect::alpn::{self, Inside};
 use crate::detect::hello::ClientHello;
 use crate::detect::sniff::Detected;
@@ -202,11 +202,10 @@ impl Visit<'_> {
 
     fn judge(&self, told: &mut ServerSide, parts: Option<&Parts>) {
         let policies = &self.workload.inbound.policies;
-        let normal = parts.map(|parts| authz::normal_authority(authority(&parts.uri, &parts.headers)));
-        let http = parts.zip(normal.as_deref()).map(|(parts, authority)| HttpFacts {
+        let http = parts.map(|parts| HttpFacts {
             method: &parts.method,
             path: parts.uri.path(),
-            authority,
+            authority: NormalAuthority::of(authority(&parts.uri, &parts.headers)),
             headers: &parts.headers,
         });
         let facts = RequestFacts {

@@ -134,7 +134,7 @@ fn host_field(headers: &HeaderMap) -> Result<Option<&str>, HostError> {
 
 fn split_port(text: &str) -> Result<(&str, Option<u16>), HostError> {
     let after = if text.starts_with('[') { text.rfind(']').unwrap_or(0) } else { 0 };
-    let colon = text.bytes().skip(after).position(|b| b == b':').map(|at| after + at);
+    let colon = text[after..].find(':').map(|at| after + at);
     match colon {
         None => Ok((text, None)),
         Some(at) => Ok((&text[..at], port(&text[at + 1..])?)),
@@ -156,22 +156,37 @@ fn port(digits: &str) -> Result<Option<u16>, HostError> {
 /// A DNS name or an IPv4 address: letters, digits, `-`, `_`, `~`, dots between them, at most 253 bytes.
 fn name(host: &str) -> Result<Cow<'_, str>, HostError> {
     let host = host.strip_suffix('.').unwrap_or(host);
-    let mut upper = false;
-    let mut before = b'.';
+    let (mut all, mut dots_in_a_row, mut before) = (0, false, DOT);
     for byte in host.bytes() {
-        match byte {
-            b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'~' => {}
-            b'A'..=b'Z' => upper = true,
-            b'.' if before != b'.' => {}
-            _ => return Err(HostError::Malformed),
-        }
-        before = byte;
+        let class = CLASSES[usize::from(byte)];
+        all |= class;
+        dots_in_a_row |= class & before & DOT != 0;
+        before = class;
     }
-    if before == b'.' || host.len() > 253 {
+    if all & OTHER != 0 || dots_in_a_row || before == DOT || host.len() > 253 {
         return Err(HostError::Malformed);
     }
-    Ok(if upper { Cow::Owned(host.to_ascii_lowercase()) } else { Cow::Borrowed(host) })
+    Ok(if all & UPPER != 0 { Cow::Owned(host.to_ascii_lowercase()) } else { Cow::Borrowed(host) })
 }
+
+/// What a byte is in a name.
+const CLASSES: [u8; 256] = {
+    let mut classes = [OTHER; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        classes[byte] = match byte as u8 {
+            b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'~' => 0,
+            b'A'..=b'Z' => UPPER,
+            b'.' => DOT,
+            _ => OTHER,
+        };
+        byte += 1;
+    }
+    classes
+};
+const UPPER: u8 = 1;
+const DOT: u8 = 2;
+const OTHER: u8 = 4;
 
 /// `[` IPv6 address `]`, without a zone.
 fn ipv6(host: &str) -> Result<Cow<'_, str>, HostError> {
