@@ -86,8 +86,10 @@ async fn take<H: Handle>(
     });
     while let Some(accepted) = (&mut next).await {
         let (request, reply) = accepted?;
-        // Boxed: the runtime moves what it was given several times, from making a task to ending it.
-        tokio::task::spawn_local(Box::pin(exchange(Rc::clone(&shared), request, reply)));
+        // Boxed: the runtime moves what it was given several times, from making a task to ending it. Made in its place:
+        // else all that it has room for would be copied there.
+        let exchange = Box::write(Box::new_uninit(), exchange(Rc::clone(&shared), request, reply));
+        tokio::task::spawn_local(Box::into_pin(exchange));
     }
     Ok(())
 }
