@@ -232,13 +232,17 @@ impl<F: Fields> Follower<F> {
                     let ends = mark.metadata.annotations.contains_key(LIST_ENDS);
                     return if ends { self.listed(version).await } else { None };
                 }
+                if self.at.as_ref().is_some_and(|at| is_known(&version, at)) {
+                    return None;
+                }
                 self.at = Some(version.clone());
                 return self.send(Vec::new(), number(&version)).await;
             }
             WatchEvent::Error(status) => return Some(Pause::Refused(status)),
         };
-        if self.at.is_none() {
-            return self.send(vec![event], 0).await;
+        let Some(at) = &self.at else { return self.send(vec![event], 0).await };
+        if is_known(&version, at) {
+            return None;
         }
         let number = number(&version);
         self.at = Some(version);
@@ -335,6 +339,11 @@ fn reason(error: &kube::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+/// Whether what a watch says of a version is said again, or too late: watches go forward.
+fn is_known(version: &str, at: &str) -> bool {
+    (1..=number(at)).contains(&number(version))
 }
 
 /// A version as a number: the API server promises that they can be compared as such.

@@ -1,4 +1,4 @@
-//! An API server that forbids one kind.
+//! An API server that forbids a kind, or is slow to list it.
 
 use std::collections::HashSet;
 use std::convert::Infallible;
@@ -18,9 +18,12 @@ use tonic::codegen::Service;
 use super::*;
 
 /// Answers each list with one object, by the last part of its path, and then says nothing more; what is forbidden it
-/// refuses.
+/// refuses, and a list that is slow it does not end.
 #[derive(Clone, Default)]
-struct Server(Arc<Mutex<HashSet<&'static str>>>);
+struct Server {
+    forbidden: Arc<Mutex<HashSet<&'static str>>>,
+    slow: Option<&'static str>,
+}
 
 type Answered = http::Response<StreamBody<BoxStream<'static, Result<Frame<Bytes>, Infallible>>>>;
 
@@ -35,11 +38,12 @@ impl Service<http::Request<Body>> for Server {
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         let kind = request.uri().path().rsplit('/').next().unwrap_or_default();
-        let forbidden = self.0.lock().unwrap().contains(kind);
+        let forbidden = self.forbidden.lock().unwrap().contains(kind);
         let lists = request.uri().query().is_some_and(|query| query.contains("sendInitialEvents=true"));
         let (code, lines) = match (forbidden, lists) {
             (true, _) => (403, vec![refusal()]),
-            (false, true) => (200, vec![json!({"type": "ADDED", "object": object(kind)}), end()]),
+            (false, true) if self.slow == Some(kind) => (200, vec![added(kind)]),
+            (false, true) => (200, vec![added(kind), end()]),
             (false, false) => (200, Vec::new()),
         };
         let said = stream::iter(lines.into_iter().map(|line| Ok(Frame::data(format!("{line}\n").into()))));
@@ -51,6 +55,10 @@ impl Service<http::Request<Body>> for Server {
 fn refusal() -> Value {
     json!({"apiVersion": "v1", "kind": "Status", "metadata": {}, "status": "Failure", "code": 403,
         "message": "not yours to read", "reason": "Forbidden"})
+}
+
+fn added(kind: &str) -> Value {
+    json!({"type": "ADDED", "object": object(kind)})
 }
 
 fn end() -> Value {
@@ -91,7 +99,7 @@ async fn until(heard: &mut mpsc::Receiver<Changes>, kinds: &[&str]) -> HashSet<S
 #[tokio::test]
 async fn f13_a_kind_that_is_forbidden_holds_up_no_other_and_is_named() {
     let server = Server::default();
-    server.0.lock().unwrap().extend(["virtualservices", "endpointslices"]);
+    server.forbidden.lock().unwrap().extend(["virtualservices", "endpointslices"]);
     let (out, mut heard) = mpsc::channel(16);
     let progress = Progress::default();
     tokio::spawn(Cluster::new(Client::new(server.clone(), "default"), out, progress.clone()).run());
@@ -105,7 +113,28 @@ async fn f13_a_kind_that_is_forbidden_holds_up_no_other_and_is_named() {
     }
     assert!(!progress.lines().iter().any(|line| line.contains("Pod")), "{:?}", progress.lines());
 
-    server.0.lock().unwrap().clear();
+    server.forbidden.lock().unwrap().clear();
     until(&mut heard, &["VirtualService", "EndpointSlice", "synced"]).await;
     assert!(progress.lines().is_empty(), "{:?}", progress.lines());
+}
+
+#[tokio::test]
+async fn f13_a_list_that_takes_long_holds_up_no_other_kind_and_is_named() {
+    let server = Server { slow: Some("virtualservices"), ..Server::default() };
+    let (out, mut heard) = mpsc::channel(16);
+    let progress = Progress::default();
+    tokio::spawn(Cluster::new(Client::new(server, "default"), out, progress.clone()).run());
+
+    let all = ["Namespace", "Service", "EndpointSlice", "Pod", "VirtualService"];
+    let named = until(&mut heard, &all).await;
+    assert!(!named.contains("synced"), "the world is not whole: {named:?}");
+    while progress.lines() != ["VirtualService.networking.istio.io: being listed"] {
+        tokio::task::yield_now().await;
+    }
+    while let Ok(changes) = heard.try_recv() {
+        assert!(
+            !changes.events.iter().any(|event| matches!(event, Event::Synced)),
+            "half a list is nobody's world"
+        );
+    }
 }

@@ -82,10 +82,20 @@ fn added(name: &str, version: u64) -> Value {
     json!({"type": "ADDED", "object": namespace(name, version)})
 }
 
+fn deleted(name: &str, version: u64) -> Value {
+    json!({"type": "DELETED", "object": namespace(name, version)})
+}
+
 /// The end of a streamed list.
 fn end(version: u64) -> Value {
     json!({"type": "BOOKMARK", "object": {"apiVersion": "v1", "kind": "Namespace", "metadata":
         {"resourceVersion": version.to_string(), "annotations": {LIST_ENDS: "true"}}}})
+}
+
+/// A bookmark of a watch.
+fn mark(version: u64) -> Value {
+    json!({"type": "BOOKMARK", "object": {"apiVersion": "v1", "kind": "Namespace", "metadata":
+        {"resourceVersion": version.to_string()}}})
 }
 
 /// A follower of namespaces before a scripted API server.
@@ -156,11 +166,7 @@ async fn f13_an_api_server_that_is_away_at_the_start_is_asked_until_it_is_there(
 async fn f12_what_the_api_server_has_forgotten_is_listed_anew_at_once() {
     let gone = json!({"type": "ERROR", "object": status(GONE)});
     let first = Answer::Silence(vec![added("a", 7), added("b", 8), end(9), gone]);
-    let again = Answer::Silence(vec![
-        added("b", 8),
-        end(20),
-        json!({"type": "DELETED", "object": namespace("b", 21)}),
-    ]);
+    let again = Answer::Silence(vec![added("b", 8), end(20), deleted("b", 21)]);
     let mut following = Following::start([first, again]);
     assert_eq!(following.hear(4).await, ["listing", "+a", "+b", "listed"]);
     assert_eq!(following.hear(4).await, ["listing", "+b", "listed", "-b"], "what it does not name is gone");
@@ -181,6 +187,19 @@ async fn f12_a_watch_that_says_nothing_is_given_up_and_goes_on_where_it_was() {
         "it was silent for so long that it is forgotten"
     );
     assert_eq!(following.asked()[..4], ["list", "11", "12", "list"]);
+}
+
+#[tokio::test]
+async fn f12_what_is_said_twice_or_too_late_changes_nothing() {
+    let gone = [deleted("a", 10), added("b", 12)];
+    let late = [added("a", 7), added("a", 10), added("b", 12), deleted("b", 11), mark(8)];
+    let first = [added("a", 7), end(9)].into_iter().chain(gone).chain(late).chain([added("c", 13)]);
+    let mut following = Following::start([Answer::Silence(first.collect())]);
+    assert_eq!(following.hear(6).await, ["listing", "+a", "listed", "-a", "+b", "+c"]);
+    while following.asked().len() < 2 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(following.asked()[..2], ["list", "13"]);
 }
 
 #[tokio::test]
