@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::{Builder, Connection, ResponseFuture, SendRequest};
@@ -25,6 +26,9 @@ use crate::io::Io;
 
 /// Streams that may be opened before the upstream has said how many.
 const FIRST_STREAMS: usize = 100;
+/// An upstream that has answered takes the rest of a request for so long; a client that is cut earlier may lose the
+/// answer.
+const REST_TIME: Duration = Duration::from_secs(30);
 
 /// An HTTP/2 connection: as many requests at a time as the upstream takes.
 pub(super) struct Http2 {
@@ -39,10 +43,14 @@ pub(super) struct Http2 {
 
 /// A request that has no response yet.
 pub(super) struct Begun {
-    response: ResponseFuture,
-    /// What is left to send of it.
-    upload: Option<AbortOnDropHandle<()>>,
+    /// For [`answered`].
+    pub(super) response: ResponseFuture,
+    /// Sends what is left of its body, as long as somebody has this.
+    pub(super) rest: Option<Rest>,
 }
+
+/// The task that sends the rest of a request's body.
+pub(super) type Rest = AbortOnDropHandle<()>;
 
 /// Begins HTTP/2 on a new connection.
 pub(super) async fn handshake(mut io: Io, open: OpenConnection) -> Result<Http2, ConnectFault> {
@@ -103,7 +111,7 @@ impl Http2 {
         matches!(self.sender.borrow_mut().poll_ready(asks), Poll::Ready(Err(_)))
     }
 
-    /// Sends a request's head, and what is there of its body; the rest follows by itself.
+    /// Sends a request's head, and what is there of its body.
     pub(super) fn begin(&self, request: Request<UploadBody>) -> Result<Begun, SendFault> {
         let (mut head, body) = request.into_parts();
         if let Some(length) = body.size_hint().exact()
@@ -114,23 +122,26 @@ impl Http2 {
         let ends = body.is_end_stream();
         let mut sender = self.sender.borrow().clone();
         match sender.send_request(Request::from_parts(head, ()), ends) {
-            Ok((response, _)) if ends => Ok(Begun { response, upload: None }),
-            Ok((response, stream)) => Ok(Begun { response, upload: begin_upload(Pipe::new(stream, body)) }),
+            Ok((response, _)) if ends => Ok(Begun { response, rest: None }),
+            Ok((response, stream)) => Ok(Begun { response, rest: begin_upload(Pipe::new(stream, body)) }),
             Err(error) => {
                 tracing::debug!(%error, "request not sent");
                 Err(SendFault::Unsent)
             }
         }
     }
+}
 
-    /// Waits for the head of the response. Whoever stops waiting resets the stream.
-    pub(super) async fn answered(mut begun: Begun) -> Result<Response<Incoming>, SendFault> {
-        let response = (&mut begun.response).await.map_err(|error| fault(&error))?;
-        begun.upload.map(AbortOnDropHandle::detach);
-        let (head, received) = response.into_parts();
-        let body = Incoming::of_stream(&head.headers, received);
-        Ok(Response::from_parts(head, body))
-    }
+/// The response is complete: what is left of its request may go on for a while.
+pub(super) fn end_soon(rest: Rest) {
+    tokio::task::spawn_local(tokio::time::timeout(REST_TIME, rest));
+}
+
+/// Waits for the head of the response. Whoever stops waiting resets the stream.
+pub(super) async fn answered(response: ResponseFuture) -> Result<Response<Incoming>, SendFault> {
+    let (head, received) = response.await.map_err(|error| fault(&error))?.into_parts();
+    let body = Incoming::of_stream(&head.headers, received);
+    Ok(Response::from_parts(head, body))
 }
 
 /// What became of a request that has no response.
@@ -142,13 +153,12 @@ fn fault(error: &h2::Error) -> SendFault {
 }
 
 /// Sends what is there of a request's body, and the rest beside the exchange.
-fn begin_upload(mut upload: Pipe<UploadBody>) -> Option<AbortOnDropHandle<()>> {
+fn begin_upload(mut upload: Pipe<UploadBody>) -> Option<Rest> {
     // The task of the rest asks again.
     if upload.poll(&mut Context::from_waker(Waker::noop())).is_ready() {
         return None;
     }
-    let rest = poll_fn(move |cx| upload.poll(cx));
-    Some(AbortOnDropHandle::new(tokio::task::spawn_local(rest)))
+    Some(Rest::new(tokio::task::spawn_local(poll_fn(move |cx| upload.poll(cx)))))
 }
 
 /// Of an empty body these methods say that it is empty (RFC 9110 section 8.6).

@@ -5,9 +5,9 @@ use std::rc::Rc;
 use http::{Request, Response};
 use http_body::Body;
 
-use super::conn::{Connection, Http1};
+use super::conn::Http1;
 use super::connect::Destination;
-use super::http2::Http2;
+use super::http2::{self, Http2};
 use super::send_fault::SendFault;
 use crate::flow::{Flow, NARROW};
 use crate::http::fault::{Cut, FramingFault, find};
@@ -28,19 +28,29 @@ pub(super) trait Home {
 pub struct Lease {
     home: Rc<dyn Home>,
     to: Destination,
-    connection: Option<Connection>,
+    connection: Option<Leased>,
+}
+
+/// What of a connection a request has.
+enum Leased {
+    Http1(Http1),
+    Http2 {
+        connection: Rc<Http2>,
+        /// What is yet to be sent of the request.
+        rest: Option<http2::Rest>,
+    },
 }
 
 impl Lease {
     pub(super) fn http1(home: Rc<dyn Home>, to: Destination, mut connection: Http1) -> Self {
         connection.served += 1;
-        Self { home, to, connection: Some(Connection::Http1(connection)) }
+        Self { home, to, connection: Some(Leased::Http1(connection)) }
     }
 
     pub(super) fn http2(home: Rc<dyn Home>, to: Destination, connection: Rc<Http2>) -> Self {
         connection.active.set(connection.active.get() + 1);
         connection.served.set(connection.served.get() + 1);
-        Self { home, to, connection: Some(Connection::Http2(connection)) }
+        Self { home, to, connection: Some(Leased::Http2 { connection, rest: None }) }
     }
 
     /// Where the connection goes.
@@ -51,8 +61,8 @@ impl Lease {
     /// Whether the connection carried a request before: it may be closing as this one is sent.
     pub fn is_used(&self) -> bool {
         match &self.connection {
-            Some(Connection::Http1(connection)) => connection.served > 1,
-            Some(Connection::Http2(connection)) => connection.served.get() > 1,
+            Some(Leased::Http1(connection)) => connection.served > 1,
+            Some(Leased::Http2 { connection, .. }) => connection.served.get() > 1,
             None => false,
         }
     }
@@ -69,7 +79,7 @@ impl Lease {
     ) -> Result<Response<Incoming>, SendFault> {
         let permission = request.body().permission();
         match &mut self.connection {
-            Some(Connection::Http1(connection)) => {
+            Some(Leased::Http1(connection)) => {
                 if let Some(permission) = permission {
                     listen(&mut request, permission);
                 }
@@ -88,11 +98,13 @@ impl Lease {
                     Err(mut error) => Err(fault(error.take_message().is_some(), error.error())),
                 }
             }
-            Some(Connection::Http2(connection)) => {
+            Some(Leased::Http2 { connection, rest }) => {
                 if let Some(permission) = permission {
                     permission.give();
                 }
-                Http2::answered(connection.begin(request)?).await
+                let begun = connection.begin(request)?;
+                *rest = begun.rest;
+                http2::answered(begun.response).await
             }
             None => Err(SendFault::Unsent),
         }
@@ -101,23 +113,29 @@ impl Lease {
     /// The connection again, of a lease that nobody took.
     pub(super) fn into_idle(mut self) -> Option<Http1> {
         match self.connection.take()? {
-            Connection::Http1(mut connection) => {
+            Leased::Http1(mut connection) => {
                 connection.served -= 1;
                 Some(connection)
             }
-            Connection::Http2(_) => None,
+            Leased::Http2 { .. } => None,
         }
     }
 
     /// The exchange is complete: the connection may serve another.
     pub fn give_back(mut self) {
         match self.connection.take() {
-            Some(Connection::Http1(connection)) => {
+            Some(Leased::Http1(connection)) => {
                 connection.flow().part();
                 Rc::clone(&self.home).give_back(connection, &self.to);
             }
-            // Its stream ends with the lease.
-            shared => self.connection = shared,
+            Some(Leased::Http2 { connection, rest }) => {
+                if let Some(rest) = rest {
+                    http2::end_soon(rest);
+                }
+                // Its stream ends with the lease.
+                self.connection = Some(Leased::Http2 { connection, rest: None });
+            }
+            None => {}
         }
     }
 }
@@ -126,8 +144,8 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         match self.connection.take() {
-            Some(Connection::Http1(connection)) => connection.flow().part(),
-            Some(Connection::Http2(connection)) => {
+            Some(Leased::Http1(connection)) => connection.flow().part(),
+            Some(Leased::Http2 { connection, .. }) => {
                 connection.active.set(connection.active.get() - 1);
                 Rc::clone(&self.home).stream_ended(&connection, &self.to);
             }

@@ -1,6 +1,7 @@
 //! Both ends of HTTP/2: upstreams that answer, reset and go away, and clients.
 
 use std::error::Error;
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
@@ -18,6 +19,8 @@ use tokio::net::{TcpListener, TcpStream};
 pub enum What {
     /// Reads the body, answers 200 with this one.
     Answer(&'static str),
+    /// Answers at once, and reads nothing of the body.
+    AnswerUnread(&'static str),
     /// Answers, and says that it takes no other request on this connection.
     AnswerAndGo(&'static str),
     /// Answers with these trailers.
@@ -53,6 +56,7 @@ pub struct Upstream2 {
     seen: Arc<Mutex<Vec<SeenRequest>>>,
     connections: Arc<AtomicUsize>,
     begun: Arc<AtomicUsize>,
+    given_up: Arc<AtomicUsize>,
 }
 
 impl Upstream2 {
@@ -60,18 +64,18 @@ impl Upstream2 {
     pub async fn start(what: Vec<What>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
-        let begun = Arc::default();
-        let upstream = Self { address, seen: Arc::default(), connections: Arc::default(), begun };
+        let upstream = Self {
+            address,
+            seen: Arc::default(),
+            connections: Arc::default(),
+            begun: Arc::default(),
+            given_up: Arc::default(),
+        };
         let served = upstream.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 served.connections.fetch_add(1, SeqCst);
-                tokio::spawn(serve(
-                    stream,
-                    what.clone(),
-                    Arc::clone(&served.begun),
-                    Arc::clone(&served.seen),
-                ));
+                tokio::spawn(serve(stream, what.clone(), served.clone()));
             }
         });
         upstream
@@ -87,29 +91,32 @@ impl Upstream2 {
         self.begun.load(SeqCst)
     }
 
+    /// The requests so far that their client gave up before an answer, or before its own body's end.
+    pub fn given_up(&self) -> usize {
+        self.given_up.load(SeqCst)
+    }
+
     /// The connections so far.
     pub fn connections(&self) -> usize {
         self.connections.load(SeqCst)
     }
 }
 
-type Seen = Arc<Mutex<Vec<SeenRequest>>>;
-
 /// Streams at a time on one connection.
 const STREAMS: u32 = 100;
 
-async fn serve(stream: TcpStream, what: Vec<What>, calls: Arc<AtomicUsize>, seen: Seen) {
+async fn serve(stream: TcpStream, what: Vec<What>, upstream: Upstream2) {
     stream.set_nodelay(true).expect("a socket that stands");
     let mut builder = h2::server::Builder::new();
     let handshake = builder.max_concurrent_streams(STREAMS).handshake(stream);
     let Ok(mut connection) = handshake.await else { return };
     while let Some(Ok((request, respond))) = connection.accept().await {
-        let place = calls.fetch_add(1, SeqCst).min(what.len() - 1);
+        let place = upstream.begun.fetch_add(1, SeqCst).min(what.len() - 1);
         let what = what[place].clone();
         if matches!(what, What::AnswerAndGo(_)) {
             connection.graceful_shutdown();
         }
-        tokio::spawn(answer(request, respond, what, Arc::clone(&seen)));
+        tokio::spawn(answer(request, respond, what, upstream.clone()));
     }
 }
 
@@ -117,7 +124,7 @@ async fn answer(
     request: Request<h2::RecvStream>,
     mut respond: h2::server::SendResponse<Bytes>,
     what: What,
-    seen: Seen,
+    upstream: Upstream2,
 ) -> Result<(), h2::Error> {
     let (parts, mut body) = request.into_parts();
     match what {
@@ -127,7 +134,16 @@ async fn answer(
         }
         What::Hang => {
             // Ready when the client resets the stream.
-            let _ = std::future::poll_fn(|cx| respond.poll_reset(cx)).await;
+            let _ = poll_fn(|cx| respond.poll_reset(cx)).await;
+            upstream.given_up.fetch_add(1, SeqCst);
+            return Ok(());
+        }
+        What::AnswerUnread(text) => {
+            let mut stream = respond.send_response(Response::new(()), false)?;
+            stream.send_data(text.into(), true)?;
+            let _ = poll_fn(|cx| stream.poll_reset(cx)).await;
+            upstream.given_up.fetch_add(1, SeqCst);
+            drop(body);
             return Ok(());
         }
         What::Echo => {
@@ -154,7 +170,7 @@ async fn answer(
     }
     let body = String::from_utf8_lossy(&bytes).into_owned();
     let (method, uri, headers) = (parts.method, parts.uri, parts.headers);
-    seen.lock().expect("no panic").push(SeenRequest { method, uri, headers, body });
+    upstream.seen.lock().expect("no panic").push(SeenRequest { method, uri, headers, body });
     let mut stream = respond.send_response(Response::new(()), false)?;
     match what {
         What::Trailers(text, trailers) => {
@@ -162,7 +178,7 @@ async fn answer(
             stream.send_trailers(trailers)
         }
         What::Answer(text) | What::AnswerAndGo(text) => stream.send_data(text.into(), true),
-        What::Reset(_) | What::Cut(_) | What::Echo | What::Hang => Ok(()),
+        What::Reset(_) | What::Cut(_) | What::Echo | What::Hang | What::AnswerUnread(_) => Ok(()),
     }
 }
 

@@ -24,6 +24,8 @@ const STATUS_200: u8 = 0x88;
 const WINDOW: u16 = 4;
 
 const WHOLE: u8 = END_STREAM | END_HEADERS;
+/// The flag of SETTINGS that have been read.
+const ACK: u8 = 1;
 
 /// A client of a sidecar before an upstream that never answers.
 pub(crate) async fn before_silence() -> (Upstream, RawClient) {
@@ -207,6 +209,15 @@ async fn a16_a_client_that_does_not_read_is_cut_when_its_time_is_up() {
     .await;
 }
 
+/// Begins a request with more of a body than an upstream leaves room for at first.
+async fn upload(client: &mut RawClient, stream: u32) {
+    // The sidecar leaves more room, once the client knows of it.
+    client.next_of(SETTINGS).await.expect("settings");
+    client.send(frame(SETTINGS, ACK, 0, [])).await;
+    ask(client, stream, END_HEADERS).await;
+    client.send(frame(DATA, 0, stream, [b'x'; 16_000]).repeat(5)).await;
+}
+
 /// Opens a stream without leaving room for its response.
 async fn ask(client: &mut RawClient, stream: u32, flags: u8) {
     client.send(frame(HEADERS, flags, stream, get())).await;
@@ -265,6 +276,39 @@ async fn c7_an_answer_of_one_piece_that_is_not_taken_ends_too() {
         assert_eq!(client.next_of(DATA).await.expect("what there is room for").payload, b"longer tha");
         assert_eq!(client.next_of(RESET).await.expect("the end").code(), Some(CANCEL));
         assert!(bed.metrics().contains(r#"weft_rejected_total{policy="",reason="unread"} 1"#));
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn c7_a_body_that_an_upstream_does_not_take_ends_soon_after_the_answer() {
+    on_worker(async {
+        let upstream = Upstream2::start(vec![What::AnswerUnread("early")]).await;
+        let world = World::new().service("a", Protocol::Auto, &[upstream.address]);
+        let mut client = RawClient::connect(Bed::new(&world).outbound(&world, "a", Http2).await, &[]).await;
+        upload(&mut client, 1).await;
+        assert_eq!(client.next_of(DATA).await.expect("an answer").payload, b"early");
+        settle().await;
+        assert_eq!(upstream.given_up(), 0, "it may take it yet");
+        tokio::time::sleep(Duration::from_secs(31)).await;
+        settle().await;
+        assert_eq!(upstream.given_up(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn c7_a_body_that_an_upstream_does_not_take_ends_with_its_client() {
+    on_worker(async {
+        let upstream = Upstream2::start(vec![What::Hang]).await;
+        let world = World::new().service("a", Protocol::Auto, &[upstream.address]);
+        let mut client = RawClient::connect(Bed::new(&world).outbound(&world, "a", Http2).await, &[]).await;
+        upload(&mut client, 1).await;
+        settle().await;
+        assert_eq!((upstream.begun(), upstream.given_up()), (1, 0));
+        client.send(frame(RESET, 0, 1, CANCEL.to_be_bytes())).await;
+        settle().await;
+        assert_eq!(upstream.given_up(), 1);
     })
     .await;
 }
