@@ -154,6 +154,27 @@ fn at_most(findings: &mut Findings, path: &str, length: usize, most: usize) {
     }
 }
 
+/// Notes more regular expressions than a sidecar takes of one service.
+pub fn few_regexes(findings: &mut Findings, path: &str, rules: &Value) {
+    let count = regexes(rules);
+    if count > limits::MAX_REGEXES {
+        let reason = format!("has {count} regular expressions; the most is {}", limits::MAX_REGEXES);
+        findings.error(path, reason);
+    }
+}
+
+fn regexes(value: &Value) -> usize {
+    let is_regex =
+        |name: &str, value: &Value| matches!(name, "regex" | "uriRegexRewrite") && !value.is_null();
+    match value {
+        Value::Array(list) => list.iter().map(regexes).sum(),
+        Value::Object(map) => {
+            map.iter().map(|(name, value)| usize::from(is_regex(name, value)) + regexes(value)).sum()
+        }
+        _ => 0,
+    }
+}
+
 /// How many bytes the texts of a value have, names of fields among them, about as they are written.
 pub fn weight(value: &Value) -> usize {
     match value {

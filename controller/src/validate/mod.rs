@@ -159,6 +159,7 @@ fn of_kind(findings: &mut Findings, kind: Kind, origin: Origin, object: &Object)
     match kind {
         Kind::VirtualService => {
             let (meta, spec) = typed(findings, object, origin)?;
+            common::few_regexes(findings, "spec.http", &object.value["spec"]["http"]);
             Some(Fragment::VirtualService(virtual_service::virtual_service(findings, meta, &spec)))
         }
         Kind::DestinationRule => {

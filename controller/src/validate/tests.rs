@@ -187,6 +187,18 @@ fn f2_expressions_are_checked() {
 }
 
 #[test]
+fn f2_more_expressions_than_a_sidecar_takes_are_refused() {
+    let rules = |count: usize| {
+        let route = "route: [{destination: {host: a}}]";
+        let rewrite = "uriRegexRewrite: {match: a, rewrite: b}";
+        let rule = format!("- match: [{{uri: {{regex: a}}}}]\n  rewrite: {{{rewrite}}}\n  {route}\n");
+        virtual_service(&format!("hosts: [a]\nhttp:\n{}", rule.repeat(count / 2)))
+    };
+    assert!(rules(1000).findings.accepted());
+    assert_eq!(errors(&rules(1002)), ["spec.http: has 1002 regular expressions; the most is 1000"]);
+}
+
+#[test]
 fn a_rule_for_gateways_only_is_not_one_for_everybody() {
     let verdict = virtual_service(
         "hosts: [a]\ngateways: [mesh, g]\nhttp:\n- match: [{gateways: [g]}]\n  route:\n  - destination: {host: b}\n- route:\n  - destination: {host: a}",
