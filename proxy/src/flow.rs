@@ -2,8 +2,10 @@
 //!
 //! A connection of HTTP/1 from which a body comes is not read while the one on which it goes out is full: what its
 //! reader leaves is kept in the kernels' buffers, and here no more than was read last. How much that is depends on what
-//! went before: a body is read in small pieces until it has shown that it is large and taken in time.
+//! went before: a body is read in small pieces until it has shown that it is large. Then in large ones, which cost less
+//! than half as much; so many connections of a worker at a time that what they all may keep is little.
 
+use std::cell::Cell;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,7 +22,9 @@ pub const NARROW: usize = (16 << 10) - 1;
 /// The same of a large body that is taken in time.
 const WIDE: usize = 4 * NARROW;
 /// So many bytes without a pause make a large body.
-const LARGE: usize = 4 << 20;
+const LARGE: usize = 64 << 10;
+/// Connections of a worker that read a large body in large pieces at a time.
+const WIDE_READERS: usize = 64;
 /// A reader that takes nothing for so long may do it again.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -46,6 +50,8 @@ pub struct Pace {
     flow: Flow,
     /// Bytes read in a row.
     run: usize,
+    /// Held while it reads in large pieces.
+    wide: Option<WideReader>,
     /// Since when there has been no room for more.
     waits: Option<Instant>,
 }
@@ -59,7 +65,7 @@ impl Flow {
 
     /// They have nothing to do with each other any more.
     pub fn part(&self) {
-        if self.0.joined.load(Relaxed)
+        if self.is_joined()
             && let Some(other) = self.set(None)
         {
             other.set(None);
@@ -73,9 +79,13 @@ impl Flow {
         std::mem::replace(&mut *self.0.other.lock().unwrap_or_else(PoisonError::into_inner), other)
     }
 
+    fn is_joined(&self) -> bool {
+        self.0.joined.load(Relaxed)
+    }
+
     /// Ready when there is room where it goes to.
     fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if !self.0.joined.load(Relaxed) {
+        if !self.is_joined() {
             return Poll::Ready(());
         }
         match &*self.0.other.lock().unwrap_or_else(PoisonError::into_inner) {
@@ -115,12 +125,42 @@ impl Pace {
         if self.waits.take().is_some_and(|since| since.elapsed() >= PAUSE) {
             self.run = 0;
         }
-        Poll::Ready(if self.run < LARGE { NARROW } else { WIDE })
+        self.wide = match self.run < LARGE || !self.flow.is_joined() {
+            true => None,
+            false => self.wide.take().or_else(WideReader::new),
+        };
+        Poll::Ready(if self.wide.is_some() { WIDE } else { NARROW })
     }
 
     /// So many bytes were read at once.
     pub fn read(&mut self, bytes: usize) {
         self.run = if bytes < NARROW / 2 { 0 } else { self.run.saturating_add(bytes) };
+    }
+}
+
+thread_local! {
+    /// How many there are on this worker.
+    static WIDE_NOW: Cell<usize> = const { Cell::new(0) };
+}
+
+/// One of the few that may read in large pieces.
+#[derive(Debug)]
+struct WideReader(());
+
+impl WideReader {
+    /// `None` where there are enough.
+    fn new() -> Option<Self> {
+        let now = WIDE_NOW.get();
+        (now < WIDE_READERS).then(|| {
+            WIDE_NOW.set(now + 1);
+            Self(())
+        })
+    }
+}
+
+impl Drop for WideReader {
+    fn drop(&mut self) {
+        WIDE_NOW.set(WIDE_NOW.get().saturating_sub(1));
     }
 }
 
@@ -191,5 +231,25 @@ mod tests {
         assert_eq!(most(&mut from).await, WIDE);
         from.read(100);
         assert_eq!(most(&mut from).await, NARROW, "it comes in small pieces");
+        large(&mut from);
+        assert_eq!(most(&mut from).await, WIDE);
+        from.flow().part();
+        assert_eq!(most(&mut from).await, NARROW, "the body has ended");
+    }
+
+    #[tokio::test]
+    async fn a16_no_more_than_a_few_are_read_in_large_pieces_at_a_time() {
+        let to = Pace::default();
+        let mut readers: Vec<_> = (0..=WIDE_READERS).map(|_| Pace::default()).collect();
+        for reader in &mut readers {
+            reader.flow().join(&to.flow());
+            reader.read(LARGE);
+        }
+        for reader in &mut readers[..WIDE_READERS] {
+            assert_eq!(most(reader).await, WIDE);
+        }
+        assert_eq!(most(&mut readers[WIDE_READERS]).await, NARROW);
+        readers.swap_remove(0);
+        assert_eq!(most(&mut readers[0]).await, WIDE, "another is over");
     }
 }
