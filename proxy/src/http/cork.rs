@@ -17,9 +17,7 @@ use bytes::{Buf, BytesMut};
 use smallvec::SmallVec;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// From this size on bytes are not copied to wait: they go at once, behind those that waited.
-const DIRECT: usize = 8 * 1024;
-/// The most bytes that wait; beyond it the connection has to.
+/// The most bytes that wait; what is beyond goes at once, behind those that waited.
 const LIMIT: usize = 64 * 1024;
 
 thread_local! {
@@ -147,7 +145,7 @@ impl<T: AsyncWrite + Unpin> Corked<T> {
             return Poll::Ready(Err(error));
         }
         let size = bufs.iter().map(|buf| buf.len()).sum();
-        if size >= DIRECT || self.waiting.len() + size > LIMIT {
+        if self.waiting.len() + size > LIMIT {
             return self.poll_through(cx, bufs);
         }
         bufs.iter().for_each(|buf| self.waiting.extend_from_slice(buf));
@@ -229,9 +227,9 @@ mod tests {
         let (near, mut far) = duplex(1 << 20);
         let cork = Cork::new(near);
         assert_eq!(turn(&cork, &[b"a", b"bc", b"d"], &mut far).await, b"abcd");
-        let large = vec![b'x'; DIRECT];
+        let large = vec![b'x'; LIMIT];
         let came = turn(&cork, &[b"1", &large, b"2"], &mut far).await;
-        assert_eq!((came.len(), came[0], came[DIRECT + 1]), (DIRECT + 2, b'1', b'2'));
+        assert_eq!((came.len(), came[0], came[LIMIT + 1]), (LIMIT + 2, b'1', b'2'));
     }
 
     #[tokio::test]
