@@ -1,28 +1,35 @@
 //! One type for every connection of the data plane: plain or TLS, client or server side, with bytes that were
 //! looked at before they are read.
 //!
-//! Reads ahead of a TLS session go to the socket in large pieces (a session by itself asks for 4 KiB at a time).
-//! An idle connection holds no buffer: room is made when there is something to read, and given back when it
-//! has been read.
+//! TLS and HTTP/2 ask for little at a time, a record or a frame (a session of TLS 4 KiB): below them a socket is read in
+//! large pieces. An idle connection holds no buffer: a read goes into room that the thread's connections share, and only
+//! what its reader leaves is kept.
 
+use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, BufMut, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio_util::io::poll_read_buf;
 
 use crate::flow::{Flow, NARROW, Pace, poll_read_most};
 use crate::overload::Overload;
 use crate::vigil::Vigil;
 
-/// What one read from a socket under TLS may bring at first, and while reads stay small: one record.
-const READ_AHEAD_MIN: usize = 17 * 1024;
-/// The same while reads fill what they are given: four records.
-const READ_AHEAD_MAX: usize = 4 * READ_AHEAD_MIN;
+/// The most that one read ahead may bring: one record of TLS.
+const AHEAD_NARROW: usize = 17 * 1024;
+/// The same where nothing speaks for less: four records.
+const AHEAD_WIDE: usize = 4 * AHEAD_NARROW;
+
+thread_local! {
+    /// Where reads ahead go at first: how much comes is not known before.
+    static ROOM: RefCell<BytesMut> = RefCell::default();
+}
 
 /// A connection of the data plane.
 #[derive(Debug)]
@@ -63,7 +70,7 @@ macro_rules! on_stream {
 impl Io {
     /// A connection without TLS.
     pub fn plain(tcp: TcpStream) -> Self {
-        Self::over(Stream::Plain(Socket { read_ahead: 0, ..Socket::for_tls(tcp) }))
+        Self::over(Stream::Plain(Socket { reads_ahead: false, ..Socket::for_tls(tcp) }))
     }
 
     /// The client's side of a TLS session.
@@ -88,6 +95,13 @@ impl Io {
     /// Ends the connection where memory is nearly used up and its other end does not read.
     pub fn shed_writes(&mut self, overload: Overload) {
         self.vigil.shed_writes(overload);
+    }
+
+    /// From now on it is read in large pieces, whatever its reader asks for.
+    pub fn read_ahead(&mut self) {
+        if let Stream::Plain(socket) = &mut self.stream {
+            socket.reads_ahead = true;
+        }
     }
 
     /// From now on it keeps pace with the connections that its flow is joined with.
@@ -277,53 +291,61 @@ impl AsyncWrite for Io {
     }
 }
 
-/// A TCP socket below TLS, which reads ahead in large pieces.
+/// A TCP socket, below TLS or not.
 #[derive(Debug)]
 pub struct Socket {
     tcp: TcpStream,
+    /// What was read and its reader had no room for.
     ahead: BytesMut,
-    /// How much the next read asks for; 0 where there is no TLS above: the reader's own buffer is used.
-    read_ahead: usize,
-    /// How much it may become.
+    /// Else a read brings what its reader has room for.
+    reads_ahead: bool,
+    /// The most that one read ahead may bring.
     most: usize,
 }
 
 impl Socket {
     /// A socket to begin TLS on.
     pub fn for_tls(tcp: TcpStream) -> Self {
-        Self { tcp, ahead: BytesMut::new(), read_ahead: READ_AHEAD_MIN, most: READ_AHEAD_MAX }
+        Self { tcp, ahead: BytesMut::new(), reads_ahead: true, most: AHEAD_WIDE }
     }
 
     fn read_at_most(&mut self, most: usize) {
-        self.most = if most > NARROW { READ_AHEAD_MAX } else { READ_AHEAD_MIN };
-        self.read_ahead = self.read_ahead.min(self.most);
+        self.most = if most > NARROW { AHEAD_WIDE } else { AHEAD_NARROW };
     }
 
-    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.tcp.poll_read_ready(cx))?;
-        self.ahead = BytesMut::with_capacity(self.read_ahead);
-        let read = tokio_util::io::poll_read_buf(Pin::new(&mut self.tcp), cx, &mut self.ahead);
-        match self.ahead.len() {
-            0 => self.ahead = BytesMut::new(),
-            full if full >= self.read_ahead => self.read_ahead = self.most,
-            few if few < READ_AHEAD_MIN => self.read_ahead = READ_AHEAD_MIN,
-            _ => {}
+    fn poll_ahead(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+        room: &mut BytesMut,
+    ) -> Poll<io::Result<()>> {
+        room.clear();
+        room.reserve(AHEAD_WIDE);
+        ready!(poll_read_buf(Pin::new(&mut self.tcp), cx, &mut (&mut *room).limit(self.most)))?;
+        let fits = room.len().min(buf.remaining());
+        buf.put_slice(&room[..fits]);
+        room.advance(fits);
+        match room.len() {
+            0 => {}
+            few if few <= AHEAD_NARROW => self.ahead = BytesMut::from(&room[..]),
+            _ => self.ahead = std::mem::take(room),
         }
-        read.map_ok(|_| ())
+        Poll::Ready(Ok(()))
     }
 }
 
 impl AsyncRead for Socket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.read_ahead == 0 {
+        if !this.ahead.is_empty() {
+            drain_into(&mut this.ahead, buf);
+            return Poll::Ready(Ok(()));
+        }
+        if !this.reads_ahead {
             return Pin::new(&mut this.tcp).poll_read(cx, buf);
         }
-        if this.ahead.is_empty() {
-            ready!(this.poll_fill(cx))?;
-        }
-        drain_into(&mut this.ahead, buf);
-        Poll::Ready(Ok(()))
+        ready!(this.tcp.poll_read_ready(cx))?;
+        ROOM.with_borrow_mut(|room| this.poll_ahead(cx, buf, room))
     }
 }
 

@@ -55,6 +55,7 @@ pub(super) type Rest = AbortOnDropHandle<()>;
 /// Begins HTTP/2 on a new connection.
 pub(super) async fn handshake(mut io: Io, open: OpenConnection) -> Result<Http2, ConnectFault> {
     io.limit_writes(WRITE_TIME);
+    io.read_ahead();
     let cork = Cork::new(io);
     let (sender, connection) = builder().handshake(cork.clone()).await.map_err(|_| ConnectFault::Http)?;
     tokio::task::spawn_local(drive(connection, cork, open));

@@ -46,6 +46,7 @@ pub(super) async fn serve<H: Handle>(
     pulse: Rc<Pulse>,
 ) -> Result<(), HttpError> {
     io.limit_writes(WRITE_TIME);
+    io.read_ahead();
     let cork = Cork::new(FrameGuard::new(io));
     let shared = Rc::new(Shared { handler, pulse: Rc::clone(&pulse), overload: word.overload.clone() });
     let leave = Cell::new(false);
