@@ -65,7 +65,6 @@ const TRAFFIC_POLICY: &[(&str, When)] = &[
     ("connectionPool.tcp.maxConnectionDuration", Written),
     ("connectionPool.http.h2UpgradePolicy", Is(&["UPGRADE"])),
     ("connectionPool.http.useClientProtocol", Written),
-    ("connectionPool.http.maxConcurrentStreams", Written),
     ("connectionPool.http.http2KeepAlive", Written),
     ("tls.mode", Is(&["SIMPLE", "MUTUAL"])),
     ("tls.clientCertificate", Written),

@@ -60,6 +60,29 @@ async fn an_http2_connection_serves_more_requests_than_it_has_streams_at_a_time(
 }
 
 #[tokio::test]
+async fn an_http2_connection_carries_as_many_requests_as_its_cluster_allows() {
+    on_worker(async {
+        let upstream = Upstream2::start(vec![What::Hang]).await;
+        let world = World::new()
+            .service("a", Protocol::Auto, &[upstream.address])
+            .cluster(|cluster| cluster.connections.max_concurrent_streams = Some(2));
+        let client = http2::connect(Bed::new(&world).outbound(&world, "a", Http2).await).await;
+        let all = futures_util::future::join_all((0..5).map(|_| client.clone().send_request(get("/"))));
+        let begun = async {
+            while upstream.begun() < 5 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            answers = all => panic!("{answers:?}"),
+            () = begun => {}
+        }
+        assert_eq!(upstream.connections(), 3);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_port_declared_http2_is_spoken_to_in_http2_by_http1_clients_too() {
     on_worker(async {
         let upstream = Upstream2::start(vec![What::Answer("two")]).await;
