@@ -140,27 +140,23 @@ pub fn visibility(findings: &mut Findings, path: &str, list: &[String], namespac
 
 /// Notes a list that is too long.
 pub fn bounded<T>(findings: &mut Findings, path: &str, list: &[T]) {
-    at_most(findings, path, list.len(), LIST_LIMIT);
+    at_most(findings, path, list.len(), LIST_LIMIT, "entries");
 }
 
 /// Notes a part of a rule that is too long.
 pub fn part(findings: &mut Findings, path: &str, length: usize) {
-    at_most(findings, path, length, PART_LIMIT);
+    at_most(findings, path, length, PART_LIMIT, "entries");
 }
 
-fn at_most(findings: &mut Findings, path: &str, length: usize, most: usize) {
-    if length > most {
-        findings.error(path, format!("has {length} entries; the most is {most}"));
+fn at_most(findings: &mut Findings, path: &str, count: usize, most: usize, what: &str) {
+    if count > most {
+        findings.error(path, format!("has {count} {what}; the most is {most}"));
     }
 }
 
 /// Notes more regular expressions than a sidecar takes of one service.
 pub fn few_regexes(findings: &mut Findings, path: &str, rules: &Value) {
-    let count = regexes(rules);
-    if count > limits::MAX_REGEXES {
-        let reason = format!("has {count} regular expressions; the most is {}", limits::MAX_REGEXES);
-        findings.error(path, reason);
-    }
+    at_most(findings, path, regexes(rules), limits::MAX_REGEXES, "regular expressions");
 }
 
 fn regexes(value: &Value) -> usize {

@@ -219,34 +219,30 @@ impl<F: Fields> Follower<F> {
     }
 
     async fn take(&mut self, event: WatchEvent<Kept<F>>) -> Option<Pause> {
-        let (event, version) = match event {
-            WatchEvent::Added(kept) | WatchEvent::Modified(kept) => self.apply(kept)?,
+        let (events, version) = match event {
+            WatchEvent::Added(kept) | WatchEvent::Modified(kept) => {
+                let (event, version) = self.apply(kept)?;
+                (vec![event], version)
+            }
             WatchEvent::Deleted(kept) => {
                 let (id, version) = self.id(&kept.value)?;
-                (Event::Delete(id), version)
+                (vec![Event::Delete(id)], version)
             }
-            WatchEvent::Bookmark(mark) => {
-                let version = mark.metadata.resource_version;
-                if self.at.is_none() {
-                    // Marks in the middle of a list do not end it.
-                    let ends = mark.metadata.annotations.contains_key(LIST_ENDS);
-                    return if ends { self.listed(version).await } else { None };
-                }
-                if self.at.as_ref().is_some_and(|at| is_known(&version, at)) {
-                    return None;
-                }
-                self.at = Some(version.clone());
-                return self.send(Vec::new(), number(&version)).await;
+            WatchEvent::Bookmark(mark) if self.at.is_none() => {
+                // Marks in the middle of a list do not end it.
+                let ends = mark.metadata.annotations.contains_key(LIST_ENDS);
+                return if ends { self.listed(mark.metadata.resource_version).await } else { None };
             }
+            WatchEvent::Bookmark(mark) => (Vec::new(), mark.metadata.resource_version),
             WatchEvent::Error(status) => return Some(Pause::Refused(status)),
         };
-        let Some(at) = &self.at else { return self.send(vec![event], 0).await };
+        let Some(at) = &self.at else { return self.send(events, 0).await };
         if is_known(&version, at) {
             return None;
         }
         let number = number(&version);
         self.at = Some(version);
-        self.send(vec![event], number).await
+        self.send(events, number).await
     }
 
     /// A list is complete.
