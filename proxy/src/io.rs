@@ -322,9 +322,7 @@ impl Socket {
         room.clear();
         room.reserve(AHEAD_WIDE);
         ready!(poll_read_buf(Pin::new(&mut self.tcp), cx, &mut (&mut *room).limit(self.most)))?;
-        let fits = room.len().min(buf.remaining());
-        buf.put_slice(&room[..fits]);
-        room.advance(fits);
+        pour(room, buf);
         match room.len() {
             0 => {}
             few if few <= AHEAD_NARROW => self.ahead = BytesMut::from(&room[..]),
@@ -344,7 +342,6 @@ impl AsyncRead for Socket {
         if !this.reads_ahead {
             return Pin::new(&mut this.tcp).poll_read(cx, buf);
         }
-        ready!(this.tcp.poll_read_ready(cx))?;
         ROOM.with_borrow_mut(|room| this.poll_ahead(cx, buf, room))
     }
 }
@@ -376,11 +373,16 @@ impl AsyncWrite for Socket {
 }
 
 /// Moves as many bytes as fit, and gives the room back when all have gone.
-fn drain_into(from: &mut BytesMut, to: &mut ReadBuf<'_>) {
-    let n = from.len().min(to.remaining());
-    to.put_slice(&from[..n]);
-    from.advance(n);
+pub(crate) fn drain_into(from: &mut BytesMut, to: &mut ReadBuf<'_>) {
+    pour(from, to);
     if from.is_empty() {
         *from = BytesMut::new();
     }
+}
+
+/// Moves as many bytes as fit.
+fn pour(from: &mut BytesMut, to: &mut ReadBuf<'_>) {
+    let n = from.len().min(to.remaining());
+    to.put_slice(&from[..n]);
+    from.advance(n);
 }

@@ -14,7 +14,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
 use futures_util::task::AtomicWaker;
 use http::HeaderMap;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -24,6 +24,7 @@ use weft_core::http::head::{HeadScanner, Limits, Progress};
 
 use super::fault::FramingFault;
 use super::through::write_through;
+use crate::io::drain_into;
 
 /// The header of our own request in place of a refused one.
 const REFUSED_HEADER: &str = "x-weft-refused";
@@ -132,7 +133,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> ServerGuard<T> {
     fn poll_requests(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         loop {
             if !self.ready.is_empty() {
-                give(&mut self.ready, buf);
+                drain_into(&mut self.ready, buf);
                 return Poll::Ready(Ok(()));
             }
             match self.state {
@@ -304,15 +305,5 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ServerGuard<T> {
             ready!(this.poll_linger(cx));
         }
         Poll::Ready(Ok(()))
-    }
-}
-
-/// Moves as many bytes as fit.
-fn give(from: &mut BytesMut, to: &mut ReadBuf<'_>) {
-    let n = from.len().min(to.remaining());
-    to.put_slice(&from[..n]);
-    from.advance(n);
-    if from.is_empty() {
-        *from = BytesMut::new();
     }
 }
