@@ -37,7 +37,12 @@ pub(crate) async fn before_silence() -> (Upstream, RawClient) {
 
 /// A client of a sidecar before an upstream that answers.
 pub(crate) async fn before_answers() -> (Upstream2, RawClient) {
-    let upstream = Upstream2::start(vec![What::Answer("fine")]).await;
+    before(What::Answer("fine")).await
+}
+
+/// A client of a sidecar before an upstream that does this with each request.
+async fn before(what: What) -> (Upstream2, RawClient) {
+    let upstream = Upstream2::start(vec![what]).await;
     let world = World::new().service("a", Protocol::Auto, &[upstream.address]);
     let proxy = Bed::new(&world).outbound(&world, "a", Http2).await;
     (upstream, RawClient::connect(proxy, &[]).await)
@@ -283,9 +288,7 @@ async fn c7_an_answer_of_one_piece_that_is_not_taken_ends_too() {
 #[tokio::test(start_paused = true)]
 async fn c7_a_body_that_an_upstream_does_not_take_ends_soon_after_the_answer() {
     on_worker(async {
-        let upstream = Upstream2::start(vec![What::AnswerUnread("early")]).await;
-        let world = World::new().service("a", Protocol::Auto, &[upstream.address]);
-        let mut client = RawClient::connect(Bed::new(&world).outbound(&world, "a", Http2).await, &[]).await;
+        let (upstream, mut client) = before(What::AnswerUnread("early")).await;
         upload(&mut client, 1).await;
         assert_eq!(client.next_of(DATA).await.expect("an answer").payload, b"early");
         settle().await;
@@ -300,9 +303,7 @@ async fn c7_a_body_that_an_upstream_does_not_take_ends_soon_after_the_answer() {
 #[tokio::test]
 async fn c7_a_body_that_an_upstream_does_not_take_ends_with_its_client() {
     on_worker(async {
-        let upstream = Upstream2::start(vec![What::Hang]).await;
-        let world = World::new().service("a", Protocol::Auto, &[upstream.address]);
-        let mut client = RawClient::connect(Bed::new(&world).outbound(&world, "a", Http2).await, &[]).await;
+        let (upstream, mut client) = before(What::Hang).await;
         upload(&mut client, 1).await;
         settle().await;
         assert_eq!((upstream.begun(), upstream.given_up()), (1, 0));
